@@ -1,0 +1,29 @@
+package reloader
+
+// SourceKind is the Kubernetes kind of something that workloads depend on.
+type SourceKind string
+
+// The source kinds.
+const (
+	ConfigMap           SourceKind = "ConfigMap"
+	Secret              SourceKind = "Secret"
+	SecretProviderClass SourceKind = "SecretProviderClass"
+)
+
+// SourceKinds returns every source kind, in a fixed order.
+func SourceKinds() []SourceKind {
+	return []SourceKind{ConfigMap, Secret, SecretProviderClass}
+}
+
+// Source names one source of the cluster. It is comparable and serves as a
+// key of queues and maps.
+type Source struct {
+	Kind      SourceKind
+	Namespace string
+	Name      string
+}
+
+// String returns "Kind namespace/name".
+func (s Source) String() string {
+	return string(s.Kind) + " " + s.Namespace + "/" + s.Name
+}
