@@ -1,0 +1,4 @@
+package policy
+
+// Distance is distance, for its fuzz test.
+var Distance = distance
