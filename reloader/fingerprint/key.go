@@ -1,0 +1,67 @@
+package fingerprint
+
+import (
+	"fmt"
+	"io"
+)
+
+// KeySize is the length of a key in bytes.
+const KeySize = 32
+
+// hidden is what is printed in place of a key.
+const hidden = "fingerprint.Key(hidden)"
+
+var (
+	_ fmt.Formatter  = Key{}
+	_ fmt.Stringer   = Key{}
+	_ fmt.GoStringer = Key{}
+)
+
+// Key is the secret that fingerprints are made with. It is immutable, safe for
+// concurrent use and may be copied. The zero Key is no key: what it makes is
+// empty.
+//
+// Whatever prints a Key shows that it is one and nothing more.
+type Key struct {
+	// A pointer to a pointer, because fmt does not call the methods of an
+	// unexported field of another struct: there it prints pointers as
+	// addresses, but follows a first one when the verb does not fit.
+	secret **[KeySize]byte
+}
+
+// NewKey returns the key that b holds, which must be KeySize bytes long. It
+// keeps a copy. The error says how long b is, and nothing else of it.
+func NewKey(b []byte) (Key, error) {
+	if len(b) != KeySize {
+		return Key{}, fmt.Errorf("fingerprint key: %d bytes, want %d", len(b), KeySize)
+	}
+	secret := new([KeySize]byte)
+	copy(secret[:], b)
+	return Key{secret: &secret}, nil
+}
+
+// IsZero reports whether k is the zero Key.
+func (k Key) IsZero() bool {
+	return k.secret == nil
+}
+
+// String returns a text that is the same for every key.
+func (k Key) String() string {
+	return hidden
+}
+
+// GoString returns a text that is the same for every key.
+func (k Key) GoString() string {
+	return hidden
+}
+
+// Format writes a text that is the same for every key and every verb.
+func (k Key) Format(s fmt.State, _ rune) {
+	// The state of fmt buffers and does not fail.
+	_, _ = io.WriteString(s, hidden)
+}
+
+// MarshalText returns a text that is the same for every key.
+func (k Key) MarshalText() ([]byte, error) {
+	return []byte(hidden), nil
+}
