@@ -1,0 +1,231 @@
+package record_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/record"
+)
+
+// fullRecord has every field; fullText is what it must look like for as long
+// as Version is 1.
+func fullRecord() record.Record {
+	return record.Record{
+		Version: 1, Namespace: "shop", Name: "web", UID: "u-1", Generation: 3,
+		Template: "00ff", Container: "app",
+		References: []reloader.Reference{
+			{Kind: reloader.ConfigMap, Name: "settings", Container: "app", How: reloader.HowEnvFrom},
+			{Kind: reloader.Secret, Name: "db", Container: "migrate", Init: true, How: reloader.HowEnv, Keys: []string{"a", "b"}, Optional: true},
+			{Kind: reloader.SecretProviderClass, Name: "vault", How: reloader.HowCSI},
+		},
+		Annotations: map[string]string{"configmap.reloader.stakater.com/reload": "a|<b>&c"},
+		Keys:        "abcd",
+	}
+}
+
+const fullText = `{"v":1,"ns":"shop","n":"web","u":"u-1","g":3,"t":"00ff","k":"abcd","c":"app","r":[` +
+	`{"k":"cm","n":"settings","c":"app","h":"envFrom"},` +
+	`{"k":"secret","n":"db","c":"migrate","i":true,"h":"env","y":["a","b"],"o":true},` +
+	`{"k":"spc","n":"vault","h":"csi"}],` +
+	`"a":{"configmap.reloader.stakater.com/reload":"a|<b>&c"}}`
+
+const smallText = `{"v":1,"ns":"shop","n":"web","g":3,"t":"00ff","k":"abcd"}`
+
+func TestEncode(t *testing.T) {
+	got, err := fullRecord().Encode()
+	require.NoError(t, err)
+	assert.Equal(t, fullText, got)
+
+	decoded, err := record.Decode(got)
+	require.NoError(t, err)
+	assert.Equal(t, fullRecord(), decoded)
+
+	small, err := record.Record{Version: 1, Namespace: "shop", Name: "web", Generation: 3, Template: "00ff", Keys: "abcd",
+		References: []reloader.Reference{}, Annotations: map[string]string{}}.Encode()
+	require.NoError(t, err)
+	assert.Equal(t, smallText, small, "what is empty takes no room")
+}
+
+func TestEncodeKnowsEveryWayOfUse(t *testing.T) {
+	for _, how := range []reloader.How{
+		reloader.HowEnv, reloader.HowEnvFrom, reloader.HowVolume, reloader.HowProjected, reloader.HowCSI,
+		reloader.HowImagePull, reloader.HowNodePublish, reloader.HowVolumePlugin,
+	} {
+		for _, kind := range reloader.SourceKinds() {
+			want := record.Record{Version: 1, References: []reloader.Reference{{Kind: kind, Name: "x", How: how}}}
+			text, err := want.Encode()
+			require.NoError(t, err)
+			got, err := record.Decode(text)
+			require.NoError(t, err)
+			assert.Equal(t, want, got)
+		}
+	}
+}
+
+func TestEncodeRefuses(t *testing.T) {
+	tests := map[string]struct {
+		change func(r *record.Record)
+		want   error
+	}{
+		"another version":           {func(r *record.Record) { r.Version = 2 }, record.ErrVersion},
+		"no version":                {func(r *record.Record) { r.Version = 0 }, record.ErrVersion},
+		"a kind that is unknown":    {func(r *record.Record) { r.References[0].Kind = "Pod" }, record.ErrMalformed},
+		"a way that is unknown":     {func(r *record.Record) { r.References[0].How = "telepathy" }, record.ErrMalformed},
+		"a reference to nothing":    {func(r *record.Record) { r.References[0].Name = "" }, record.ErrMalformed},
+		"bytes that are not UTF-8":  {func(r *record.Record) { r.References[0].Keys = []string{"\xff"} }, record.ErrMalformed},
+		"more than fits":            {func(r *record.Record) { r.Annotations["a"] = strings.Repeat("x", record.MaxSize) }, record.ErrTooLarge},
+		"more than fits, escaped":   {func(r *record.Record) { r.Annotations["a"] = strings.Repeat("\n", record.MaxSize/2) }, record.ErrTooLarge},
+		"an annotation not in UTF8": {func(r *record.Record) { r.Annotations["a"] = "\xc3" }, record.ErrMalformed},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := fullRecord()
+			tc.change(&r)
+			text, err := r.Encode()
+			require.ErrorIs(t, err, tc.want)
+			assert.Empty(t, text)
+		})
+	}
+}
+
+func TestEncodeReachesTheLimit(t *testing.T) {
+	r := fullRecord()
+	r.Annotations["a"] = ""
+	text, err := r.Encode()
+	require.NoError(t, err)
+	r.Annotations["a"] = strings.Repeat("x", record.MaxSize-len(text))
+	text, err = r.Encode()
+	require.NoError(t, err)
+	assert.Len(t, text, record.MaxSize)
+	got, err := record.Decode(text)
+	require.NoError(t, err)
+	assert.Equal(t, r, got)
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	tests := map[string]struct {
+		text string
+		want error
+	}{
+		"nothing":                  {"", record.ErrMalformed},
+		"null":                     {"null", record.ErrMalformed},
+		"an empty object":          {"{}", record.ErrMalformed},
+		"text":                     {"reloader", record.ErrMalformed},
+		"an array":                 {"[" + smallText + "]", record.ErrMalformed},
+		"a later version":          {`{"v":2,"whatever":[1]}`, record.ErrVersion},
+		"version zero":             {`{"v":0,"ns":"shop","n":"web","g":3,"t":"00ff","k":"abcd"}`, record.ErrVersion},
+		"a version out of range":   {`{"v":99999999999999999999}`, record.ErrVersion},
+		"a negative version":       {`{"v":-1,"ns":"shop","n":"web","g":3,"t":"00ff","k":"abcd"}`, record.ErrVersion},
+		"a version that is text":   {`{"v":"1"}`, record.ErrMalformed},
+		"an unknown field":         {strings.Replace(smallText, `"g":3`, `"g":3,"x":1`, 1), record.ErrMalformed},
+		"an unknown nested field":  {strings.Replace(fullText, `"n":"db"`, `"n":"db","x":1`, 1), record.ErrMalformed},
+		"a field twice":            {strings.Replace(smallText, `"g":3`, `"g":2,"g":3`, 1), record.ErrMalformed},
+		"a field in capitals":      {strings.Replace(smallText, `"g":3`, `"G":3`, 1), record.ErrMalformed},
+		"a missing field":          {`{"v":1,"ns":"shop","n":"web","g":3,"t":"00ff"}`, record.ErrMalformed},
+		"another order":            {`{"v":1,"n":"web","ns":"shop","g":3,"t":"00ff","k":"abcd"}`, record.ErrMalformed},
+		"white space":              {strings.Replace(smallText, `,`, `, `, 1), record.ErrMalformed},
+		"a line end":               {smallText + "\n", record.ErrMalformed},
+		"a second record":          {smallText + smallText, record.ErrMalformed},
+		"trailing text":            {smallText + "x", record.ErrMalformed},
+		"an empty list":            {strings.Replace(smallText, `}`, `,"r":[]}`, 1), record.ErrMalformed},
+		"a number for a name":      {strings.Replace(smallText, `"web"`, `1`, 1), record.ErrMalformed},
+		"a generation with digits": {strings.Replace(smallText, `"g":3`, `"g":3.0`, 1), record.ErrMalformed},
+		"an unknown kind":          {strings.Replace(fullText, `"k":"cm"`, `"k":"pod"`, 1), record.ErrMalformed},
+		"a kind in full":           {strings.Replace(fullText, `"k":"cm"`, `"k":"ConfigMap"`, 1), record.ErrMalformed},
+		"an unknown way":           {strings.Replace(fullText, `"h":"csi"`, `"h":"x"`, 1), record.ErrMalformed},
+		"a reference to nothing":   {strings.Replace(fullText, `"n":"vault"`, `"n":""`, 1), record.ErrMalformed},
+		"bytes that are not UTF-8": {strings.Replace(smallText, `web`, "\xff", 1), record.ErrMalformed},
+		"half a surrogate pair":    {strings.Replace(smallText, `web`, `\ud800`, 1), record.ErrMalformed},
+		"deep nesting":             {strings.Repeat(`{"r":[`, 10_000), record.ErrMalformed},
+		"more than the limit":      {strings.Repeat("x", record.MaxSize+1), record.ErrTooLarge},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := record.Decode(tc.text)
+			require.ErrorIs(t, err, tc.want)
+			assert.Equal(t, record.Record{}, got)
+		})
+	}
+}
+
+func TestDecodeRefusesEveryPart(t *testing.T) {
+	for n := range len(fullText) {
+		_, err := record.Decode(fullText[:n])
+		require.Error(t, err, "the first %d bytes", n)
+	}
+}
+
+func TestDecodeErrorsDoNotQuote(t *testing.T) {
+	for _, text := range []string{
+		strings.Replace(smallText, `"g":3`, `"hunter2":3`, 1),
+		strings.Replace(smallText, `"g":3`, `"g":"hunter2"`, 1),
+		strings.Replace(fullText, `"h":"csi"`, `"h":"hunter2"`, 1),
+		"hunter2",
+	} {
+		_, err := record.Decode(text)
+		require.Error(t, err)
+		assert.NotContains(t, err.Error(), "hunter2")
+	}
+}
+
+// FuzzEncode holds for any record: either it is refused, or it decodes to
+// itself, and half of it to nothing.
+func FuzzEncode(f *testing.F) {
+	f.Add("shop", "web", "u-1", int64(3), "00ff", "app", "db,cache", "a,b", "true", uint8(0))
+	f.Add("", "", "", int64(-1), "\x00", "\n", "x", "", "\xff<>&\u2028", uint8(0xff))
+	f.Fuzz(func(t *testing.T, namespace, name, uid string, generation int64, template, container, sources, keys, annotation string, bits uint8) {
+		r := record.New(record.Identity{Namespace: namespace, Name: name, UID: uid, Generation: generation}, testTemplate(), policy.DefaultKeys())
+		r.Template, r.Container = template, container
+		hows := []reloader.How{reloader.HowEnv, reloader.HowVolume, reloader.HowCSI, reloader.HowImagePull}
+		for i, source := range strings.Split(sources, ",") {
+			ref := reloader.Reference{
+				Kind: reloader.SourceKinds()[(int(bits)+i)%3], Name: source, Container: container,
+				How: hows[(int(bits)+i)%len(hows)], Init: bits&4 != 0, Optional: bits&8 != 0,
+			}
+			if bits&16 != 0 {
+				ref.Keys = strings.Split(keys, ",")
+			}
+			r.References = append(r.References, ref)
+		}
+		r.Annotations = map[string]string{annotation: keys, name: annotation}
+
+		text, err := r.Encode()
+		if err != nil {
+			assert.Empty(t, text)
+			return
+		}
+		got, err := record.Decode(text)
+		require.NoError(t, err)
+		assert.Equal(t, r, got)
+		_, err = record.Decode(text[:len(text)/2])
+		assert.Error(t, err, "half a record")
+	})
+}
+
+// FuzzDecode holds for any text: no panic, and what is accepted is exactly
+// what its record encodes to.
+func FuzzDecode(f *testing.F) {
+	for _, seed := range []string{
+		"", "null", "{}", smallText, fullText, fullText[:len(fullText)/2], smallText + " ",
+		strings.ReplaceAll(fullText, "r", "R"), fmt.Sprintf(`{"v":%d}`, 2),
+		`{"v":1,"ns":"\u0073","n":"","g":-0,"t":"","k":""}`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		r, err := record.Decode(text)
+		if err != nil {
+			assert.Equal(t, record.Record{}, r)
+			return
+		}
+		again, err := r.Encode()
+		require.NoError(t, err)
+		assert.Equal(t, text, again)
+	})
+}
