@@ -1,0 +1,362 @@
+package index
+
+import (
+	"iter"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/policy"
+)
+
+// Entry is what the Index knows of one workload.
+type Entry struct {
+	// Policy decides. A workload whose policy is nil depends on nothing.
+	Policy *policy.Policy
+	// References of the pod template, all of them; those that the settings do
+	// not follow are kept, and count for nothing.
+	References []reloader.Reference
+}
+
+// Stats are counts for metrics.
+type Stats struct {
+	// Workloads are those that were set, whether they depend on something or
+	// not.
+	Workloads int
+	// Sources are the exact ones on which at least one workload depends.
+	Sources int
+	// Patterns are the workloads with patterns, once for each source kind
+	// that they have patterns of.
+	Patterns int
+}
+
+// Index is the graph of workloads and sources. It is safe for concurrent use;
+// make one with New.
+type Index struct {
+	settings policy.Settings
+
+	mu sync.RWMutex
+	// What follows is guarded by mu, all the way down but for the immutable
+	// fields of nodes. Nothing is called under mu but policies, which are pure.
+	namespaces map[string]*namespace
+	stats      Stats
+}
+
+// New returns an empty Index that decides with these settings, which must be
+// those that the policies were parsed with.
+func New(s policy.Settings) *Index {
+	return &Index{settings: s, namespaces: make(map[string]*namespace)}
+}
+
+// Set puts w in the Index, in place of what was known of it. It does not keep
+// or change e's slices.
+//
+// It returns the exact sources that w depends on now and did not before,
+// sorted, and whether its patterns may match sources that they did not before:
+// it has patterns of some kind, and its policy is not what it was. Setting an
+// entry that is equal to the one before returns nil and false.
+func (x *Index) Set(w reloader.Workload, e Entry) (gained []reloader.Source, patterns bool) {
+	n, wanted := newNode(w, e, x.settings)
+
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	ns := x.namespace(w.Namespace)
+	n.workload.Namespace = ns.name
+	key := workloadKey{kind: w.Kind, name: w.Name}
+	old := ns.workloads[key]
+	ns.workloads[key] = n
+
+	gained = x.link(ns, n, old, wanted)
+	patterns = x.linkPatterns(ns, n, old)
+	if old == nil {
+		x.stats.Workloads++
+	} else {
+		x.unlink(ns, old, n)
+	}
+	return gained, patterns
+}
+
+// Delete takes w out of the Index. A workload that is not in it is no error.
+func (x *Index) Delete(w reloader.Workload) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	ns := x.namespaces[w.Namespace]
+	if ns == nil {
+		return
+	}
+	key := workloadKey{kind: w.Kind, name: w.Name}
+	old := ns.workloads[key]
+	if old == nil {
+		return
+	}
+	delete(ns.workloads, key)
+	x.stats.Workloads--
+	x.unlink(ns, old, nil)
+	if len(ns.workloads) == 0 {
+		delete(x.namespaces, w.Namespace)
+	}
+}
+
+// Depended reports whether a change of s may concern a workload. It is true
+// whenever Dependents returns something, and may be true when that returns
+// nothing, since it does not know the annotations of s. It allocates nothing
+// and is meant for every event of a watch.
+func (x *Index) Depended(s reloader.Source) bool {
+	kind, ok := toSourceKind(s.Kind)
+	if !ok {
+		return false
+	}
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	ns := x.namespaces[s.Namespace]
+	if ns == nil {
+		return false
+	}
+	if _, exact := ns.sources[kind][s.Name]; exact {
+		return true
+	}
+	for _, n := range ns.patterns[kind] {
+		if n.policy.MatchesPattern(s.Kind, s.Name) {
+			return true
+		}
+	}
+	return false
+}
+
+// Dependents returns the workloads that a change of s reloads, sorted by kind
+// and name: those whose policy says yes. The annotations are those of s (for a
+// CSI pod status, of its SecretProviderClass). The result is the caller's.
+func (x *Index) Dependents(s reloader.Source, annotations map[string]string) []reloader.Workload {
+	kind, ok := toSourceKind(s.Kind)
+	if !ok {
+		return nil
+	}
+	nodes := slices.DeleteFunc(x.candidates(kind, s), func(n *node) bool {
+		referenced := n.referencesTo(kind, s.Name, x.settings)
+		return !n.policy.Decide(s.Kind, s.Name, annotations, referenced).Reload
+	})
+	if len(nodes) == 0 {
+		return nil
+	}
+	workloads := make([]reloader.Workload, len(nodes))
+	for i, n := range nodes {
+		workloads[i] = n.workload
+	}
+	return workloads
+}
+
+// candidates returns the nodes that may say yes to s, sorted, in a slice of the
+// caller's. They are decided upon without the lock, which only immutable fields
+// of nodes allow.
+func (x *Index) candidates(kind sourceKind, s reloader.Source) []*node {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	ns := x.namespaces[s.Namespace]
+	if ns == nil {
+		return nil
+	}
+	var nodes []*node
+	if src := ns.sources[kind][s.Name]; src != nil {
+		nodes = slices.Clone(src.dependents)
+	}
+	exact := len(nodes)
+	for _, n := range ns.patterns[kind] {
+		if n.policy.MatchesPattern(s.Kind, s.Name) {
+			nodes = append(nodes, n)
+		}
+	}
+	if exact == 0 || len(nodes) == exact {
+		return nodes
+	}
+	slices.SortFunc(nodes, compareNodes)
+	return slices.Compact(nodes)
+}
+
+// Get returns what the Index knows of w, which the caller may keep and change.
+func (x *Index) Get(w reloader.Workload) (Entry, bool) {
+	n := x.node(w)
+	if n == nil {
+		return Entry{}, false
+	}
+	return n.entry(), true
+}
+
+// DependsOn returns the exact sources that w depends on, sorted: those that it
+// references in a way that its policy follows, and those that its policy
+// names, without those that it excludes. What its patterns match is not among
+// them.
+func (x *Index) DependsOn(w reloader.Workload) []reloader.Source {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	ns := x.namespaces[w.Namespace]
+	if ns == nil {
+		return nil
+	}
+	n := ns.workloads[workloadKey{kind: w.Kind, name: w.Name}]
+	if n == nil || len(n.sources) == 0 {
+		return nil
+	}
+	sources := make([]reloader.Source, len(n.sources))
+	for i, s := range n.sources {
+		sources[i] = s.in(ns)
+	}
+	return sources
+}
+
+// Namespaces returns the namespaces that hold workloads, sorted.
+func (x *Index) Namespaces() []string {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return slices.Sorted(maps.Keys(x.namespaces))
+}
+
+// Sources returns all exact sources on which a workload depends, sorted by
+// namespace, then kind and name. Each namespace is a snapshot of its own. The
+// Index may be used, and changed, during the iteration.
+func (x *Index) Sources() iter.Seq[reloader.Source] {
+	return func(yield func(reloader.Source) bool) {
+		for _, name := range x.Namespaces() {
+			for _, s := range x.sourcesIn(name) {
+				if !yield(s) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// sourcesIn returns the exact sources of one namespace, sorted.
+func (x *Index) sourcesIn(name string) []reloader.Source {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	ns := x.namespaces[name]
+	if ns == nil {
+		return nil
+	}
+	var sources []reloader.Source
+	for kind := range ns.sources {
+		from := len(sources)
+		for _, s := range ns.sources[kind] {
+			sources = append(sources, s.in(ns))
+		}
+		slices.SortFunc(sources[from:], func(a, b reloader.Source) int {
+			return strings.Compare(a.Name, b.Name)
+		})
+	}
+	return sources
+}
+
+// Stats returns the present counts.
+func (x *Index) Stats() Stats {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.stats
+}
+
+// node returns the node of w; nil if there is none.
+func (x *Index) node(w reloader.Workload) *node {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	ns := x.namespaces[w.Namespace]
+	if ns == nil {
+		return nil
+	}
+	return ns.workloads[workloadKey{kind: w.Kind, name: w.Name}]
+}
+
+// namespace returns the namespace of that name, made if need be.
+func (x *Index) namespace(name string) *namespace {
+	ns := x.namespaces[name]
+	if ns == nil {
+		ns = &namespace{name: name, workloads: make(map[workloadKey]*node)}
+		x.namespaces[name] = ns
+	}
+	return ns
+}
+
+// link makes n a dependent of what it wants, in place of old, and returns what
+// old did not depend on.
+func (x *Index) link(ns *namespace, n, old *node, wanted []dependency) []reloader.Source {
+	if len(wanted) == 0 {
+		return nil
+	}
+	var gained []reloader.Source
+	n.sources = make([]*source, len(wanted))
+	for i, d := range wanted {
+		s := x.source(ns, d)
+		n.sources[i] = s
+		s.dependents = insertNode(s.dependents, n)
+		if old == nil || old.source(d) == nil {
+			gained = append(gained, s.in(ns))
+		}
+	}
+	n.shareNames()
+	return gained
+}
+
+// linkPatterns puts n among the pattern holders, in place of old, and reports
+// whether its patterns may match something new.
+func (x *Index) linkPatterns(ns *namespace, n, old *node) bool {
+	gained := false
+	for kind := range sourceKind(sourceKinds) {
+		if !n.hasPatterns(kind) {
+			continue
+		}
+		had := old != nil && old.hasPatterns(kind)
+		if !had {
+			x.stats.Patterns++
+		}
+		ns.patterns[kind] = insertNode(ns.patterns[kind], n)
+		// The whole policy is compared, since a shorter exclude list lets the
+		// same patterns match more.
+		gained = gained || !had || !samePolicy(old.policy, n.policy)
+	}
+	return gained
+}
+
+// unlink takes old out of everything that next, which took its place, is not
+// in. next is nil if nothing did.
+func (x *Index) unlink(ns *namespace, old, next *node) {
+	for _, s := range old.sources {
+		if next != nil && next.source(s.dependency) != nil {
+			continue
+		}
+		s.dependents = removeNode(s.dependents, old)
+		if len(s.dependents) == 0 {
+			delete(ns.sources[s.kind], s.name)
+			x.stats.Sources--
+		}
+	}
+	for kind := range sourceKind(sourceKinds) {
+		if old.hasPatterns(kind) && (next == nil || !next.hasPatterns(kind)) {
+			ns.patterns[kind] = removeNode(ns.patterns[kind], old)
+			x.stats.Patterns--
+		}
+	}
+}
+
+// source returns the source of d, made if need be.
+func (x *Index) source(ns *namespace, d dependency) *source {
+	s := ns.sources[d.kind][d.name]
+	if s != nil {
+		return s
+	}
+	if ns.sources[d.kind] == nil {
+		ns.sources[d.kind] = make(map[string]*source)
+	}
+	// The name may be a part of a long annotation, which must not be kept for
+	// its sake.
+	s = &source{dependency: dependency{kind: d.kind, name: strings.Clone(d.name)}}
+	ns.sources[d.kind][s.name] = s
+	x.stats.Sources++
+	return s
+}
+
+// samePolicy reports whether two policies say the same. It is only asked about
+// policies with patterns.
+func samePolicy(a, b *policy.Policy) bool {
+	return a == b || reflect.DeepEqual(a, b)
+}
