@@ -1,0 +1,34 @@
+package kind
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"k8s-reloader/reloader"
+)
+
+func daemonSet() Kind {
+	return Kind{
+		Name:             reloader.DaemonSet,
+		Resource:         appsv1.SchemeGroupVersion.WithResource("daemonsets"),
+		annotationsCount: false,
+		newObject:        func() runtime.Object { return new(appsv1.DaemonSet) },
+		newList:          func() runtime.Object { return new(appsv1.DaemonSetList) },
+		items: func(list runtime.Object, visit func(runtime.Object)) {
+			items := list.(*appsv1.DaemonSetList).Items
+			for i := range items {
+				visit(&items[i])
+			}
+		},
+		manifest: func(object runtime.Object) *Manifest {
+			o := object.(*appsv1.DaemonSet)
+			return &Manifest{
+				Kind:     reloader.DaemonSet,
+				Meta:     &o.ObjectMeta,
+				Template: &o.Spec.Template,
+				OnDelete: o.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType,
+				spec:     &o.Spec,
+			}
+		},
+	}
+}
