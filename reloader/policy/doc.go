@@ -11,7 +11,7 @@
 //
 // The names of the annotations are Keys, the flags that take part are
 // Settings. The contract behind all of it stands in docs/annotations.md; the
-// table of decision_test.go is that contract, row by row.
+// table of policy_test.go is that contract, row by row.
 //
 // It does not own what a workload references (package reference), the record
 // that admission writes (package record), or how sources and workloads find
