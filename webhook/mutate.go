@@ -1,0 +1,150 @@
+package webhook
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"k8s-reloader/reloader/kind"
+	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/record"
+)
+
+// mutateWorkload writes the index record of a workload that is opted in, and
+// removes that of one that is not.
+func (w *Webhook) mutateWorkload(req admission.Request) (verdict, error) {
+	if !changes(req) {
+		return verdict{}, nil
+	}
+	a, err := decode(req)
+	if err != nil {
+		return verdict{}, err
+	}
+	text, result, err := w.record(req, a)
+	if err != nil {
+		return verdict{}, err
+	}
+	patch, err := annotationPatch(a.updated.Meta.Annotations, w.settings.Keys.Index, text)
+	if err != nil {
+		return verdict{}, err
+	}
+	switch _, had := a.updated.Meta.Annotations[w.settings.Keys.Index]; {
+	case result != "":
+	case text != "" && patch == nil:
+		result = recordUnchanged
+	case text != "":
+		result = recordWritten
+	case had:
+		result = recordRemoved
+	default:
+		result = recordNone
+	}
+	w.metrics.records.WithLabelValues(result).Inc()
+	return verdict{patch: patch}, nil
+}
+
+// record returns the record that the workload is to carry; empty: none. The
+// result is set if there is more to say than that.
+func (w *Webhook) record(req admission.Request, a *admitted) (text, result string, err error) {
+	meta := a.updated.Meta
+	if !policy.Parse(meta.Annotations, a.updated.Template.Annotations, w.settings).Active() {
+		return "", "", nil
+	}
+	// A name that the API server has yet to generate makes a record that
+	// nothing would trust.
+	if meta.Name == "" {
+		return "", "", nil
+	}
+	r := record.New(record.Identity{
+		Namespace: req.Namespace,
+		Name:      meta.Name,
+		UID:       string(meta.UID),
+	}, a.updated.Template, w.settings.Keys)
+	text, err = w.encodeForGeneration(r, a)
+	if errors.Is(err, record.ErrTooLarge) {
+		return "", recordTooLarge, nil
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("encode record: %w", err)
+	}
+	return text, "", nil
+}
+
+// encodeForGeneration returns the record made for the generation that the
+// object will have once it carries it. The record is part of what decides
+// about that on kinds that count annotations: writing another one raises the
+// generation, leaving it as it is does not.
+func (w *Webhook) encodeForGeneration(r record.Record, a *admitted) (string, error) {
+	key := w.settings.Keys.Index
+	generation := a.kind.Generation(a.old, withRecordOf(a.updated, a.old, key))
+	text, err := r.WithGeneration(generation).Encode()
+	if err != nil {
+		return "", err
+	}
+	raised := a.old == nil || generation != a.old.Meta.Generation
+	if raised || !a.kind.CountsAnnotations() || text == a.old.Meta.Annotations[key] {
+		return text, nil
+	}
+	return r.WithGeneration(generation + 1).Encode()
+}
+
+// withRecordOf returns updated with the record of old, so that comparing the
+// two tells what changes beside it.
+func withRecordOf(updated, old *kind.Manifest, key string) *kind.Manifest {
+	if old == nil {
+		return updated
+	}
+	text, ok := old.Meta.Annotations[key]
+	if now, still := updated.Meta.Annotations[key]; ok == still && now == text {
+		return updated
+	}
+	meta := *updated.Meta
+	meta.Annotations = maps.Clone(meta.Annotations)
+	if !ok {
+		delete(meta.Annotations, key)
+	} else {
+		if meta.Annotations == nil {
+			meta.Annotations = make(map[string]string, 1)
+		}
+		meta.Annotations[key] = text
+	}
+	same := *updated
+	same.Meta = &meta
+	return &same
+}
+
+// operation is one step of a JSON patch.
+type operation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	Value any    `json:"value,omitempty"`
+}
+
+// annotationPatch returns the JSON patch that gives an annotation a value, or
+// removes it if the value is empty; nil if there is nothing to do.
+func annotationPatch(annotations map[string]string, key, value string) ([]byte, error) {
+	path := "/metadata/annotations/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(key)
+	now, ok := annotations[key]
+	var op operation
+	switch {
+	case now == value && ok == (value != ""):
+		return nil, nil
+	case value == "":
+		op = operation{Op: "remove", Path: path}
+	case ok:
+		op = operation{Op: "replace", Path: path, Value: value}
+	case annotations == nil:
+		op = operation{Op: "add", Path: "/metadata/annotations", Value: map[string]string{key: value}}
+	default:
+		op = operation{Op: "add", Path: path, Value: value}
+	}
+	patch, err := json.Marshal([]operation{op})
+	if err != nil {
+		return nil, fmt.Errorf("encode patch: %w", err)
+	}
+	return patch, nil
+}

@@ -1,0 +1,100 @@
+package webhook
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"k8s-reloader/reloader/policy"
+)
+
+// The paths of the endpoints, as the webhook configurations name them.
+const (
+	PathMutateWorkload   = "/mutate-workload"
+	PathValidateWorkload = "/validate-workload"
+	PathValidateSource   = "/validate-source"
+)
+
+// Options configure a Webhook.
+type Options struct {
+	// Settings decide which workloads get a record, and what is a problem.
+	Settings policy.Settings
+	// Mode says what to do about problems. Empty: ModeDefault.
+	Mode policy.Mode
+	// Log tells denials and faults, by key and never by content. The zero
+	// Logger is silent.
+	Log logr.Logger
+	// Metrics receives the collectors. Nil: nothing is exported.
+	Metrics prometheus.Registerer
+}
+
+func (o *Options) setDefaults() {
+	if o.Mode == "" {
+		o.Mode = policy.ModeDefault
+	}
+	if o.Log.GetSink() == nil {
+		o.Log = logr.Discard()
+	}
+	if o.Metrics == nil {
+		o.Metrics = prometheus.NewRegistry()
+	}
+}
+
+// Validate returns all problems of the options, joined.
+func (o Options) Validate() error {
+	var problems []error
+	if o.Mode != "" && !slices.Contains(policy.Modes(), o.Mode) {
+		problems = append(problems, fmt.Errorf("unknown admission mode %q", o.Mode))
+	}
+	if o.Settings.Keys.Index == "" {
+		problems = append(problems, errors.New("the index annotation has no key: start from policy.DefaultKeys"))
+	}
+	return errors.Join(problems...)
+}
+
+// Webhook answers admission requests. It is safe for concurrent use.
+type Webhook struct {
+	settings policy.Settings
+	mode     policy.Mode
+	log      logr.Logger
+	metrics  *metrics
+}
+
+// New returns a Webhook. It starts nothing and reads nothing; the error is
+// that of Options.Validate or of registering the metrics.
+func New(o Options) (*Webhook, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	o.setDefaults()
+	m, err := newMetrics(o.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	return &Webhook{settings: o.Settings, mode: o.Mode, log: o.Log, metrics: m}, nil
+}
+
+// Registrar is where endpoints are served: controller-runtime's
+// webhook.Server, or a RegistrarFunc around any router.
+type Registrar interface {
+	Register(path string, handler http.Handler)
+}
+
+// RegistrarFunc makes a function such as chi's Router.Handle a Registrar.
+type RegistrarFunc func(path string, handler http.Handler)
+
+var _ Registrar = RegistrarFunc(nil)
+
+// Register calls f.
+func (f RegistrarFunc) Register(path string, handler http.Handler) { f(path, handler) }
+
+// Register hands the endpoints to the server that is to serve them.
+func (w *Webhook) Register(server Registrar) {
+	server.Register(PathMutateWorkload, w.endpoint("mutate-workload", w.mutateWorkload))
+	server.Register(PathValidateWorkload, w.endpoint("validate-workload", w.validateWorkload))
+	server.Register(PathValidateSource, w.endpoint("validate-source", w.validateSource))
+}
