@@ -1,0 +1,95 @@
+package report
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/record"
+
+	"k8s-reloader/reloader"
+)
+
+// Events writes Kubernetes events, each under the component name of the kind
+// of source that was the cause. Close it after use.
+type Events struct {
+	broadcaster record.EventBroadcaster
+	recorders   map[reloader.SourceKind]record.EventRecorder
+}
+
+// maxMessage is the API's limit on the message of an event, in bytes.
+const maxMessage = 1024
+
+// NewEvents returns Events that go to the API server of config until ctx is
+// done or Close is called.
+func NewEvents(ctx context.Context, config *rest.Config) (*Events, error) {
+	client, err := typedcorev1.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("set up the client for events: %w", err)
+	}
+	e := &Events{
+		broadcaster: record.NewBroadcaster(record.WithContext(ctx)),
+		recorders:   map[reloader.SourceKind]record.EventRecorder{},
+	}
+	for kind, component := range map[reloader.SourceKind]string{
+		reloader.ConfigMap:           "reloader-configmaps",
+		reloader.Secret:              "reloader-secrets",
+		reloader.SecretProviderClass: "reloader-secretproviderclasspodstatuses",
+	} {
+		// The recorder is given references, for which it needs no types.
+		e.recorders[kind] = e.broadcaster.NewRecorder(runtime.NewScheme(), corev1.EventSource{Component: component})
+	}
+	e.broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.Events("")})
+	return e, nil
+}
+
+// Close stops writing; events that are still queued are lost.
+func (e *Events) Close() { e.broadcaster.Shutdown() }
+
+func (e *Events) write(r Reload, eventType, reason, message string) {
+	e.recorders[r.Sources[0].Kind].Event(&corev1.ObjectReference{
+		APIVersion: r.APIVersion,
+		Kind:       string(r.Workload.Kind),
+		Namespace:  r.Workload.Namespace,
+		Name:       r.Workload.Name,
+		UID:        r.UID,
+	}, eventType, reason, message)
+}
+
+func reloadedMessage(r Reload) string {
+	return clip("Reloaded, because the content changed of " + sources(r))
+}
+
+func failedMessage(r Reload, outcome reloader.Outcome, err error) string {
+	next := "trying again"
+	if outcome == reloader.OutcomeStalled {
+		next = "trying again slowly until someone lifts the refusal"
+	}
+	return clip(fmt.Sprintf("Not reloaded yet (%s), although the content changed of %s: %v", next, sources(r), err))
+}
+
+func sources(r Reload) string {
+	names := make([]string, len(r.Sources))
+	for i, s := range r.Sources {
+		names[i] = s.String()
+	}
+	return strings.Join(names, ", ")
+}
+
+// clip shortens s to what the API takes, without cutting a character in two.
+func clip(s string) string {
+	const ellipsis = "..."
+	if len(s) <= maxMessage {
+		return s
+	}
+	end := maxMessage - len(ellipsis)
+	for !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + ellipsis
+}

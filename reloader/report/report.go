@@ -1,0 +1,60 @@
+package report
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"k8s-reloader/reloader"
+)
+
+// Reload is one attempt to reload one workload.
+type Reload struct {
+	Workload reloader.Workload
+	UID      types.UID
+	// APIVersion of the workload, for the event that names it.
+	APIVersion string
+	// Sources whose content changed; at least one.
+	Sources []reloader.Source
+	// Latency of the request.
+	Latency time.Duration
+}
+
+// The reasons of events on workloads.
+const (
+	reasonReloaded = "Reloaded"
+	reasonFailed   = "ReloadFail"
+)
+
+// Reporter writes events and metrics. It is safe for concurrent use.
+type Reporter struct {
+	metrics *Metrics
+	events  *Events
+}
+
+// New returns a Reporter; events may be nil, then there are only metrics.
+func New(m *Metrics, e *Events) *Reporter { return &Reporter{metrics: m, events: e} }
+
+// Reloaded counts a reload and tells the workload.
+func (r *Reporter) Reloaded(reload Reload) {
+	r.metrics.executed(reload, true)
+	r.metrics.action(reload, reloader.OutcomeDone)
+	if r.events != nil {
+		r.events.write(reload, corev1.EventTypeNormal, reasonReloaded, reloadedMessage(reload))
+	}
+}
+
+// Failed counts a failed attempt and tells the workload why.
+func (r *Reporter) Failed(reload Reload, outcome reloader.Outcome, err error) {
+	r.metrics.executed(reload, false)
+	r.metrics.action(reload, outcome)
+	if r.events != nil {
+		r.events.write(reload, corev1.EventTypeWarning, reasonFailed, failedMessage(reload, outcome, err))
+	}
+}
+
+// Corrected counts a workload that the index had wrong.
+func (r *Reporter) Corrected(w reloader.Workload) {
+	r.metrics.corrections.WithLabelValues(string(w.Kind)).Inc()
+}
