@@ -1,0 +1,20 @@
+// Package engine turns changes of sources into reloads of the workloads that
+// depend on them.
+//
+// Its parts, in the order in which a change travels:
+//
+//   - watch.go: metadata-only watches; their handlers do look-ups, no I/O
+//   - intake.go: a workload's references, from its index record if that may be
+//     trusted, else from one read of the workload (resolve.go)
+//   - sources.go: one read of a source that changed, its fingerprint
+//   - ledger.go: which content has reached which workload
+//   - reload.go: one patch per workload
+//   - verify.go: a slow pass that corrects what trust can miss
+//
+// Three queues of keys join them: workloads to resolve, sources to read,
+// workloads to reload. Whatever fails goes back to its queue and holds up
+// nothing else.
+//
+// It decides nothing: which changes matter is package policy's to say, how a
+// kind is patched package kind's, and who is told package report's.
+package engine

@@ -1,0 +1,377 @@
+package engine
+
+import (
+	"hash/maphash"
+	"reflect"
+	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/index"
+	"k8s-reloader/reloader/kind"
+	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/record"
+)
+
+// intake keeps the index and the ledger in step with the workloads of the
+// cluster. It does no I/O: what it cannot know from metadata it hands to the
+// resolve queue. It is safe for concurrent use.
+type intake struct {
+	settings policy.Settings
+	index    *index.Index
+	ledger   *ledger
+	queues   *queues
+	seed     maphash.Seed
+
+	mu sync.Mutex // guards everything below
+	// workloads of the cluster, also those that never opted in: knowing that
+	// saves reading them again.
+	workloads  map[reloader.Workload]*tracked
+	unresolved int
+}
+
+// tracked is what is known of one workload besides its index entry.
+type tracked struct {
+	uid        types.UID
+	generation int64
+	// keys is a hash of the annotations that matter.
+	keys uint64
+	// resolved is true if the index has what this generation and these
+	// annotations ask for.
+	resolved bool
+	// active is true if the workload is in the index.
+	active bool
+	// since is the earliest moment at which what is unresolved came in.
+	since moment
+	// expected is the generation that our own patch under way will make; it
+	// changes no reference.
+	expected int64
+	// carries is true if the workload has an index record, whatever its worth.
+	carries bool
+	// template, container and annotations are from the record, or what the
+	// record should have said.
+	template    string
+	container   string
+	annotations map[string]string
+}
+
+func newIntake(s policy.Settings, x *index.Index, l *ledger, q *queues) *intake {
+	return &intake{
+		settings:  s,
+		index:     x,
+		ledger:    l,
+		queues:    q,
+		seed:      maphash.MakeSeed(),
+		workloads: map[reloader.Workload]*tracked{},
+	}
+}
+
+// observe takes in the metadata of w as an event has brought them. What is new
+// has come in at or after since; the zero moment means before we looked.
+func (in *intake) observe(w reloader.Workload, meta metav1.Object, since moment) {
+	keys := in.hash(meta.GetAnnotations())
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	t := in.workloads[w]
+	if t != nil && t.uid != meta.GetUID() {
+		in.drop(w, t)
+		t = nil
+	}
+	if t == nil {
+		t = &tracked{uid: meta.GetUID()}
+		in.workloads[w] = t
+		in.unresolved++
+	}
+	generation := meta.GetGeneration()
+	if t.resolved && t.generation == generation && t.keys == keys {
+		return
+	}
+	sameTemplate := t.resolved && t.active && (t.generation == generation || t.expected == generation)
+	if t.resolved || t.generation == 0 {
+		t.since = since
+	}
+	t.generation, t.keys = generation, keys
+	var text string
+	text, t.carries = meta.GetAnnotations()[in.settings.Keys.Index]
+	switch rec, err := trusted(text, meta, in.settings.Keys); {
+	case err == nil:
+		in.admit(w, t, meta.GetAnnotations(), rec)
+	case sameTemplate:
+		entry, _ := in.index.Get(w)
+		in.admit(w, t, meta.GetAnnotations(), record.Record{
+			Template:    t.template,
+			Container:   t.container,
+			Annotations: t.annotations,
+			References:  entry.References,
+		})
+	default:
+		if t.resolved {
+			t.resolved = false
+			in.unresolved++
+		}
+		in.queues.resolve.Add(w)
+	}
+}
+
+// trusted decodes an index record and returns it if it was made for the state
+// in which the workload is.
+func trusted(text string, meta metav1.Object, keys policy.Keys) (record.Record, error) {
+	rec, err := record.Decode(text)
+	if err != nil {
+		return record.Record{}, err
+	}
+	return rec, rec.Fits(record.Identity{
+		Namespace:  meta.GetNamespace(),
+		Name:       meta.GetName(),
+		UID:        string(meta.GetUID()),
+		Generation: meta.GetGeneration(),
+	}, keys)
+}
+
+// supply takes in a workload that has been read. It reports whether that
+// answered what was open: a read of another generation than the last event's
+// does not, and the event of that generation comes.
+func (in *intake) supply(m *kind.Manifest) bool {
+	rec := record.New(record.Identity{}, m.Template, in.settings.Keys)
+	w := m.Workload()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	t := in.workloads[w]
+	if t == nil || t.uid != m.Meta.UID || t.generation != m.Meta.Generation {
+		return false
+	}
+	in.admit(w, t, m.Meta.Annotations, rec)
+	return true
+}
+
+// verify takes in a workload that has been read although nothing was open. It
+// reports whether the index had it wrong. What is not resolved, or has changed
+// since the last event, is left to its event.
+func (in *intake) verify(m *kind.Manifest) bool {
+	rec := record.New(record.Identity{}, m.Template, in.settings.Keys)
+	keys := in.hash(m.Meta.Annotations)
+	w := m.Workload()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	t := in.workloads[w]
+	if t == nil || !t.resolved || t.uid != m.Meta.UID || t.generation != m.Meta.Generation || t.keys != keys {
+		return false
+	}
+	before, _ := in.index.Get(w)
+	wasActive := t.active
+	in.admit(w, t, m.Meta.Annotations, rec)
+	after, _ := in.index.Get(w)
+	return wasActive != t.active || !reflect.DeepEqual(before.References, after.References)
+}
+
+// admit brings the index and the ledger up to what the record says. in.mu is
+// held.
+func (in *intake) admit(w reloader.Workload, t *tracked, annotations map[string]string, rec record.Record) {
+	pol := policy.Parse(annotations, rec.Annotations, in.settings)
+	restarted := t.template != rec.Template // created, or its template changed
+	t.template, t.container, t.annotations = rec.Template, rec.Container, rec.Annotations
+	if !t.resolved {
+		t.resolved = true
+		in.unresolved--
+	}
+	if !pol.Active() {
+		in.retire(w, t)
+		return
+	}
+	if restarted && t.since != (moment{}) {
+		in.ledger.refresh(w, t.since)
+	}
+	before := in.index.DependsOn(w)
+	gained, patterns := in.index.Set(w, index.Entry{Policy: pol, References: rec.References})
+	t.active = true
+	for _, s := range in.ledger.join(w, t.since, gained...) {
+		in.queues.sources.Add(s)
+	}
+	if patterns {
+		for _, k := range reloader.SourceKinds() {
+			if pol.HasPatterns(k) && in.settings.Enabled(k) {
+				in.ledger.search(w, t.since, shelf{k, w.Namespace})
+				in.queues.sources.Add(reloader.Source{Kind: k, Namespace: w.Namespace})
+			}
+		}
+	}
+	in.ledger.part(w, missing(before, in.index.DependsOn(w)), in.index.Depended)
+	if len(in.ledger.due(w)) > 0 {
+		in.queues.reload(w)
+	}
+}
+
+// missing returns what is in before and not in now, both sorted alike.
+func missing(before, now []reloader.Source) []reloader.Source {
+	still := make(map[reloader.Source]struct{}, len(now))
+	for _, s := range now {
+		still[s] = struct{}{}
+	}
+	var lost []reloader.Source
+	for _, s := range before {
+		if _, ok := still[s]; !ok {
+			lost = append(lost, s)
+		}
+	}
+	return lost
+}
+
+// retire takes w out of the index. in.mu is held.
+func (in *intake) retire(w reloader.Workload, t *tracked) {
+	if !t.active {
+		return
+	}
+	t.active = false
+	before := in.index.DependsOn(w)
+	in.index.Delete(w)
+	in.ledger.leave(w, before, in.index.Depended)
+}
+
+// drop forgets w. in.mu is held.
+func (in *intake) drop(w reloader.Workload, t *tracked) {
+	in.retire(w, t)
+	if !t.resolved {
+		in.unresolved--
+	}
+	delete(in.workloads, w)
+}
+
+// deleted forgets w.
+func (in *intake) deleted(w reloader.Workload) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if t := in.workloads[w]; t != nil {
+		in.drop(w, t)
+	}
+}
+
+// deletedExcept forgets the workloads of a kind that are not in present.
+func (in *intake) deletedExcept(k reloader.WorkloadKind, present map[reloader.Workload]struct{}) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for w, t := range in.workloads {
+		if _, ok := present[w]; !ok && w.Kind == k {
+			in.drop(w, t)
+		}
+	}
+}
+
+// open reports whether w waits for being read.
+func (in *intake) open(w reloader.Workload) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	t := in.workloads[w]
+	return t != nil && !t.resolved
+}
+
+// allResolved reports whether no workload waits for being read.
+func (in *intake) allResolved() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.unresolved == 0
+}
+
+// target is what a patch of a workload needs.
+type target struct {
+	uid        types.UID
+	container  string
+	references []reloader.Reference
+	// record for the generation after the patch; empty if the workload does
+	// not carry one.
+	record string
+}
+
+// aim returns what a patch of w needs and expects the generation that it will
+// make. It reports false if w is gone, has opted out or waits for being read,
+// after which the workload queue hears of it again.
+func (in *intake) aim(w reloader.Workload) (target, bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	t := in.workloads[w]
+	if t == nil || !t.resolved || !t.active {
+		return target{}, false
+	}
+	entry, _ := in.index.Get(w)
+	to := target{uid: t.uid, container: t.container, references: entry.References}
+	if t.carries {
+		text, err := in.forward(w, t, entry).Encode()
+		if err == nil {
+			to.record = text
+		}
+	}
+	t.expected = t.generation + 1
+	return to, true
+}
+
+// forward is the record of w for the generation after a patch of ours.
+func (in *intake) forward(w reloader.Workload, t *tracked, entry index.Entry) record.Record {
+	return record.Record{
+		Version:     record.Version,
+		Namespace:   w.Namespace,
+		Name:        w.Name,
+		UID:         string(t.uid),
+		Generation:  t.generation + 1,
+		Template:    t.template,
+		Container:   t.container,
+		References:  entry.References,
+		Annotations: t.annotations,
+		Keys:        record.KeysDigest(in.settings.Keys),
+	}
+}
+
+// landed notes that a patch of ours has made that generation. If nobody else
+// has written in between, the workload references what it did.
+func (in *intake) landed(w reloader.Workload, patched metav1.Object) {
+	keys := in.hash(patched.GetAnnotations())
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	t := in.workloads[w]
+	if t == nil || t.uid != patched.GetUID() {
+		return
+	}
+	if t.resolved && t.expected == patched.GetGeneration() && t.generation < t.expected {
+		t.generation, t.keys = t.expected, keys
+	}
+	t.expected = 0
+}
+
+// missed notes that a patch of ours was refused. What we knew of the workload
+// may be wrong, so it is read again.
+func (in *intake) missed(w reloader.Workload, lookAgain bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	t := in.workloads[w]
+	if t == nil {
+		return
+	}
+	// An event of the expected generation was someone else's.
+	lookAgain = lookAgain || t.expected != 0 && t.generation == t.expected
+	t.expected = 0
+	if lookAgain && t.resolved {
+		t.resolved = false
+		in.unresolved++
+		in.queues.resolve.Add(w)
+	}
+}
+
+// hash covers the annotations from which policies and records are made.
+func (in *intake) hash(annotations map[string]string) uint64 {
+	var h maphash.Hash
+	h.SetSeed(in.seed)
+	k := in.settings.Keys
+	for _, key := range [...]string{
+		k.Auto, k.ConfigMapAuto, k.SecretAuto, k.SecretProviderClassAuto,
+		k.ConfigMapNamed, k.SecretNamed, k.SecretProviderClassNamed,
+		k.ConfigMapExclude, k.SecretExclude, k.SecretProviderClassExclude,
+		k.Search, k.Index,
+	} {
+		value, ok := annotations[key]
+		if ok {
+			maphash.WriteComparable(&h, value)
+		}
+		maphash.WriteComparable(&h, ok)
+	}
+	return h.Sum64()
+}

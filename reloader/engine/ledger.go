@@ -1,0 +1,455 @@
+package engine
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/fingerprint"
+)
+
+// ledger keeps which content of which source has reached which workload. Per
+// source that something depends on it holds one fingerprint that has been
+// rolled out to all workloads, and only while a change is on its way what
+// differs from that. It does no I/O and is safe for concurrent use.
+type ledger struct {
+	mu sync.Mutex // guards everything below
+	// sources that something depends on.
+	sources map[reloader.Source]*account
+	// workloads in the index, and which of their sources wait for a reload.
+	workloads map[reloader.Workload]*dependent
+	// unread counts the sources without a fingerprint, by namespace.
+	unread map[shelf]int
+	// searchers have name patterns, and have brought them in at that moment:
+	// the shelf has to be searched for what they match.
+	searchers map[shelf]map[reloader.Workload]moment
+}
+
+// shelf is all sources of one kind in one namespace.
+type shelf struct {
+	kind      reloader.SourceKind
+	namespace string
+}
+
+func shelfOf(s reloader.Source) shelf { return shelf{s.Kind, s.Namespace} }
+
+// account is what is known of one source.
+type account struct {
+	read bool
+	// absent is true if the source did not exist at the last look. Its last
+	// fingerprint stays: deleted and created again with the same data is no
+	// change.
+	absent bool
+	// version is the newest one that has been read.
+	version uint64
+	// current is the newest fingerprint; empty if the source was never seen.
+	current fingerprint.Fingerprint
+	// written is when current came to be.
+	written moment
+	// rolledOut is the fingerprint that all workloads have, except those in
+	// applied, which have that one (empty: something older). It moves when
+	// waiting runs empty.
+	rolledOut fingerprint.Fingerprint
+	applied   map[reloader.Workload]fingerprint.Fingerprint
+	waiting   map[reloader.Workload]struct{}
+	// open is true between a change and owe: who waits is not known yet.
+	open bool
+	// newcomers have brought the source in at that moment and wait for the
+	// first look at it.
+	newcomers map[reloader.Workload]moment
+}
+
+// dependent is what is known of one workload.
+type dependent struct {
+	// fresh is when its pod template was last changed by others: pods have
+	// started, or will, with what was there then.
+	fresh   moment
+	pending map[reloader.Source]struct{}
+}
+
+// content is what one look at a source has shown.
+type content struct {
+	absent bool
+	// untouched is true if nobody has written to the source since its
+	// creation.
+	untouched   bool
+	fingerprint fingerprint.Fingerprint
+	version     uint64
+	written     moment
+}
+
+// debt is one source's content that a workload has yet to get.
+type debt struct {
+	source      reloader.Source
+	fingerprint fingerprint.Fingerprint
+}
+
+func newLedger() *ledger {
+	return &ledger{
+		sources:   map[reloader.Source]*account{},
+		workloads: map[reloader.Workload]*dependent{},
+		unread:    map[shelf]int{},
+		searchers: map[shelf]map[reloader.Workload]moment{},
+	}
+}
+
+// join notes that w depends on the gained sources since that moment, or, with
+// the zero moment, since before the engine looked. It returns those that have
+// to be read: for the first time, or because they have been written since.
+func (l *ledger) join(w reloader.Workload, since moment, gained ...reloader.Source) (toRead []reloader.Source) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := l.workload(w)
+	for _, s := range gained {
+		a := l.account(s)
+		late := since != (moment{}) && (!a.read || !a.absent && a.written.after(since))
+		if late {
+			put(&a.newcomers, w, since)
+		}
+		if late || !a.read {
+			toRead = append(toRead, s)
+		} else {
+			settle(d, w, s, a)
+		}
+	}
+	return toRead
+}
+
+// search notes that the shelf has to be searched for what the name patterns of
+// w match, which came in at that moment.
+func (l *ledger) search(w reloader.Workload, since moment, on shelf) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	searchers := l.searchers[on]
+	put(&searchers, w, since)
+	l.searchers[on] = searchers
+}
+
+// searchersOn returns those for whom the shelf has to be searched.
+func (l *ledger) searchersOn(on shelf) map[reloader.Workload]moment {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.searchers[on])
+}
+
+// searched notes that the shelf has been searched for them.
+func (l *ledger) searched(on shelf, searchers map[reloader.Workload]moment) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for w, since := range searchers {
+		if l.searchers[on][w] == since {
+			delete(l.searchers[on], w)
+		}
+	}
+	if len(l.searchers[on]) == 0 {
+		delete(l.searchers, on)
+	}
+}
+
+// created notes that s has just come into being. A source that nobody has
+// waited for gets an account.
+func (l *ledger) created(s reloader.Source) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sources[s] == nil {
+		l.sources[s] = &account{read: true, absent: true}
+	}
+}
+
+// news reports whether s has to be read, given an event of that version; an
+// event that carries none, such as a deletion, has version 0.
+func (l *ledger) news(s reloader.Source, version uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.account(s)
+	return !a.read || version == 0 || a.absent || version > a.version
+}
+
+// look notes what has been read of s. If tell is true, owe has to be called
+// with those that depend on it by then. A reading that is older than another
+// one counts for nothing, and has to be repeated.
+func (l *ledger) look(s reloader.Source, c content) (tell, outdated bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.sources[s]
+	if a == nil {
+		return false, false
+	}
+	if !c.absent && c.version < a.version {
+		return false, true
+	}
+	first, wasAbsent := !a.read, a.absent
+	if first {
+		a.read = true
+		l.unread[shelfOf(s)]--
+	}
+	a.absent = c.absent
+	if c.absent {
+		a.newcomers = nil
+		return false, false
+	}
+	a.version = c.version
+	if a.current != c.fingerprint {
+		// What was created and edited before we looked may have reached pods
+		// that waited for it in between. Other first sights are adopted.
+		a.open = a.current != "" || !first && wasAbsent && !c.untouched
+		a.current, a.written = c.fingerprint, c.written
+		closeIfSettled(a)
+	}
+	return a.open || len(a.newcomers) > 0, false
+}
+
+// owe notes that the content that was read is due to the dependents, and
+// returns those that do not have it.
+func (l *ledger) owe(s reloader.Source, c content, dependents []reloader.Workload) (overdue []reloader.Workload) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.sources[s]
+	if a == nil {
+		return nil
+	}
+	newcomers := a.newcomers
+	a.newcomers = nil
+	for _, w := range dependents {
+		since, isNew := newcomers[w]
+		if isNew {
+			have := a.current
+			if !c.untouched && a.written.after(since) {
+				have = ""
+			}
+			put(&a.applied, w, have)
+		}
+		if d := l.workloads[w]; d != nil && (a.open || isNew) && want(d, w, s, a) {
+			overdue = append(overdue, w)
+		}
+	}
+	a.open = false
+	closeIfSettled(a)
+	return overdue
+}
+
+// due returns what w has yet to get, in a fixed order.
+func (l *ledger) due(w reloader.Workload) []debt {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := l.workloads[w]
+	if d == nil {
+		return nil
+	}
+	var debts []debt
+	for s := range d.pending {
+		debts = append(debts, debt{s, l.sources[s].current})
+	}
+	slices.SortFunc(debts, func(a, b debt) int {
+		return cmp.Compare(a.source.String(), b.source.String())
+	})
+	return debts
+}
+
+// paid notes that w has got the debts. It reports whether more has come up
+// meanwhile.
+func (l *ledger) paid(w reloader.Workload, debts []debt) (more bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := l.workloads[w]
+	if d == nil {
+		return false
+	}
+	for _, b := range debts {
+		a := l.sources[b.source]
+		switch {
+		case a == nil:
+		case a.current == b.fingerprint:
+			settle(d, w, b.source, a)
+		default:
+			put(&a.applied, w, b.fingerprint)
+		}
+	}
+	return len(d.pending) > 0
+}
+
+// refresh notes that others have changed w's template at that moment, so that
+// its pods start with everything that was written before.
+func (l *ledger) refresh(w reloader.Workload, at moment) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := l.workload(w)
+	if at.version <= d.fresh.version {
+		return
+	}
+	d.fresh = at
+	for s := range maps.Clone(d.pending) {
+		if a := l.sources[s]; !a.written.after(at) {
+			settle(d, w, s, a)
+		}
+	}
+}
+
+// part notes that w does not depend on the lost sources any more. Those for
+// which depended says no are forgotten.
+func (l *ledger) part(w reloader.Workload, lost []reloader.Source, depended func(reloader.Source) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range lost {
+		l.partFrom(w, s)
+		if a := l.sources[s]; a != nil && !depended(s) {
+			l.forget(s, a)
+		}
+	}
+}
+
+// leave forgets w, as part does with all its sources.
+func (l *ledger) leave(w reloader.Workload, lost []reloader.Source, depended func(reloader.Source) bool) {
+	l.part(w, lost, depended)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if d := l.workloads[w]; d != nil {
+		for s := range maps.Clone(d.pending) {
+			l.partFrom(w, s)
+		}
+		delete(l.workloads, w)
+	}
+}
+
+// sweep forgets the sources for which depended says no: those that only a
+// name pattern had brought in.
+func (l *ledger) sweep(depended func(reloader.Source) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for s, a := range l.sources {
+		if !depended(s) {
+			l.forget(s, a)
+		}
+	}
+}
+
+// unreadOn counts the sources on a shelf that have not been read.
+func (l *ledger) unreadOn(on shelf) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.unread[on]
+}
+
+// unreadSources returns the sources on the shelf that have not been read.
+func (l *ledger) unreadSources(on shelf) []reloader.Source {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var sources []reloader.Source
+	for s, a := range l.sources {
+		if !a.read && on == shelfOf(s) {
+			sources = append(sources, s)
+		}
+	}
+	return sources
+}
+
+// allRead reports whether every source has been read and every shelf searched.
+func (l *ledger) allRead() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, n := range l.unread {
+		if n > 0 {
+			return false
+		}
+	}
+	return len(l.searchers) == 0
+}
+
+// known returns the sources of a kind that have an account.
+func (l *ledger) known(of reloader.SourceKind) []reloader.Source {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var sources []reloader.Source
+	for s := range l.sources {
+		if s.Kind == of {
+			sources = append(sources, s)
+		}
+	}
+	return sources
+}
+
+// account returns the account of s, a new one if there is none. l.mu is held.
+func (l *ledger) account(s reloader.Source) *account {
+	a := l.sources[s]
+	if a == nil {
+		a = new(account)
+		l.sources[s] = a
+		l.unread[shelfOf(s)]++
+	}
+	return a
+}
+
+// workload returns what is known of w. l.mu is held.
+func (l *ledger) workload(w reloader.Workload) *dependent {
+	d := l.workloads[w]
+	if d == nil {
+		d = new(dependent)
+		l.workloads[w] = d
+	}
+	return d
+}
+
+// partFrom takes w out of the account of s. l.mu is held.
+func (l *ledger) partFrom(w reloader.Workload, s reloader.Source) {
+	if d := l.workloads[w]; d != nil {
+		delete(d.pending, s)
+	}
+	if a := l.sources[s]; a != nil {
+		delete(a.newcomers, w)
+		delete(a.applied, w)
+		delete(a.waiting, w)
+		closeIfSettled(a)
+	}
+}
+
+// forget drops an account. l.mu is held.
+func (l *ledger) forget(s reloader.Source, a *account) {
+	for w := range a.waiting {
+		delete(l.workloads[w].pending, s)
+	}
+	if !a.read {
+		l.unread[shelfOf(s)]--
+	}
+	delete(l.sources, s)
+}
+
+// want notes that w waits for the present content of s, unless it has it, or
+// its pods have started anew since. It reports whether w waits.
+func want(d *dependent, w reloader.Workload, s reloader.Source, a *account) bool {
+	have, other := a.applied[w]
+	if !other {
+		have = a.rolledOut
+	}
+	if have == a.current || !a.written.after(d.fresh) {
+		settle(d, w, s, a)
+		return false
+	}
+	put(&a.waiting, w, struct{}{})
+	put(&d.pending, s, struct{}{})
+	return true
+}
+
+// settle notes that w has the present content of s.
+func settle(d *dependent, w reloader.Workload, s reloader.Source, a *account) {
+	delete(d.pending, s)
+	delete(a.waiting, w)
+	put(&a.applied, w, a.current)
+	closeIfSettled(a)
+}
+
+// closeIfSettled moves the account on when nobody waits any more.
+func closeIfSettled(a *account) {
+	if !a.open && len(a.waiting) == 0 {
+		a.rolledOut, a.applied, a.waiting = a.current, nil, nil
+	}
+}
+
+// put makes the map on its first entry: most of them stay empty for ever.
+func put[K comparable, V any](m *map[K]V, k K, v V) {
+	if *m == nil {
+		*m = map[K]V{}
+	}
+	(*m)[k] = v
+}

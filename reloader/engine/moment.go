@@ -1,0 +1,78 @@
+package engine
+
+import (
+	"bytes"
+	"strconv"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// A moment says when something was written, on both of the API server's
+// scales. The zero moment is before everything.
+//
+// Versions are resource versions as numbers. The API promises that they
+// compare within one resource (k8s.io/apimachinery/pkg/util/resourceversion);
+// they do across resources wherever these share an etcd, which is the normal
+// case. Times have a resolution of a second and come from the clocks of the
+// API servers.
+type moment struct {
+	version uint64
+	time    time.Time
+}
+
+// clockTolerance is how far the clocks of two API servers may be apart,
+// resolution included, before the time of a write misleads.
+const clockTolerance = 5 * time.Second
+
+// after reports whether m may have been written after other. When in doubt it
+// has been: a reload too many is the smaller evil.
+func (m moment) after(other moment) bool {
+	if m.version <= other.version {
+		return false
+	}
+	// The version of a source moves with its labels, too. Its data is known to
+	// be older if their last change was well before.
+	if m.time.IsZero() || other.time.IsZero() {
+		return true
+	}
+	return !m.time.Add(clockTolerance).Before(other.time)
+}
+
+// versionOf returns the resource version as a number, 0 if it is none.
+func versionOf(resourceVersion string) uint64 {
+	v, err := strconv.ParseUint(resourceVersion, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return v
+}
+
+// dataWritten is the moment of the last change of a source's data, as far as
+// its metadata tell: never earlier than it really was.
+func dataWritten(o metav1.Object) moment {
+	m := moment{version: versionOf(o.GetResourceVersion())}
+	for _, f := range o.GetManagedFields() {
+		if f.FieldsV1 == nil || f.Time == nil {
+			continue
+		}
+		if raw := f.FieldsV1.Raw; !bytes.Contains(raw, []byte(`"f:data"`)) && !bytes.Contains(raw, []byte(`"f:binaryData"`)) {
+			continue
+		}
+		if f.Time.After(m.time) {
+			m.time = f.Time.Time
+		}
+	}
+	return m
+}
+
+// lastWritten is the moment of the last write to an object, its status apart.
+func lastWritten(o metav1.Object) moment {
+	m := moment{version: versionOf(o.GetResourceVersion()), time: o.GetCreationTimestamp().Time}
+	for _, f := range o.GetManagedFields() {
+		if f.Subresource == "" && f.Time != nil && f.Time.After(m.time) {
+			m.time = f.Time.Time
+		}
+	}
+	return m
+}

@@ -1,0 +1,105 @@
+package engine
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func TestAfter(t *testing.T) {
+	noon := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	tests := map[string]struct {
+		m, other moment
+		want     bool
+	}{
+		"a higher version is after":                     {moment{version: 2}, moment{version: 1}, true},
+		"the same version is not":                       {moment{version: 1}, moment{version: 1}, false},
+		"a lower version is not, whatever the clock":    {moment{1, noon.Add(time.Hour)}, moment{2, noon}, false},
+		"everything written is after the zero moment":   {moment{1, noon}, moment{}, true},
+		"nothing is after itself, not even the zero":    {moment{}, moment{}, false},
+		"data from well before is not, despite a label": {moment{2, noon.Add(-time.Minute)}, moment{1, noon}, false},
+		"just within the tolerance it may be":           {moment{2, noon.Add(-clockTolerance)}, moment{1, noon}, true},
+		"just outside it is not":                        {moment{2, noon.Add(-clockTolerance - 1)}, moment{1, noon}, false},
+		"without its own time the version decides":      {moment{version: 2}, moment{1, noon}, true},
+		"without the other's time the version decides":  {moment{2, noon.Add(-time.Hour)}, moment{version: 1}, true},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			assert.Equal(t, tc.want, tc.m.after(tc.other))
+		})
+	}
+}
+
+func TestVersionOf(t *testing.T) {
+	tests := map[string]struct {
+		resourceVersion string
+		want            uint64
+	}{
+		"a number":              {"42", 42},
+		"the largest":           {"18446744073709551615", 1<<64 - 1},
+		"nothing":               {"", 0},
+		"a word":                {"abc", 0},
+		"a negative number":     {"-1", 0},
+		"larger than can be":    {"18446744073709551616", 0},
+		"a number and the rest": {"1 ", 0},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			assert.Equal(t, tc.want, versionOf(tc.resourceVersion))
+		})
+	}
+}
+
+func TestWhenSomethingWasWritten(t *testing.T) {
+	noon := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	field := func(after time.Duration, fields, subresource string) metav1.ManagedFieldsEntry {
+		written := metav1.NewTime(noon.Add(after))
+		return metav1.ManagedFieldsEntry{Time: &written, FieldsV1: &metav1.FieldsV1{Raw: []byte(fields)}, Subresource: subresource}
+	}
+	tests := map[string]struct {
+		fields                         []metav1.ManagedFieldsEntry
+		wantDataTime, wantAnythingTime time.Time
+	}{
+		"nobody keeps the fields": {
+			wantAnythingTime: noon,
+		},
+		"data and later a label": {
+			fields: []metav1.ManagedFieldsEntry{
+				field(time.Minute, `{"f:data":{".":{},"f:a":{}}}`, ""),
+				field(time.Hour, `{"f:metadata":{"f:labels":{"f:a":{}}}}`, ""),
+			},
+			wantDataTime: noon.Add(time.Minute), wantAnythingTime: noon.Add(time.Hour),
+		},
+		"two who write data": {
+			fields: []metav1.ManagedFieldsEntry{
+				field(time.Hour, `{"f:binaryData":{"f:a":{}}}`, ""),
+				field(time.Minute, `{"f:data":{"f:a":{}}}`, ""),
+			},
+			wantDataTime: noon.Add(time.Hour), wantAnythingTime: noon.Add(time.Hour),
+		},
+		"a label that looks like data counts as data": {
+			fields:       []metav1.ManagedFieldsEntry{field(time.Hour, `{"f:metadata":{"f:labels":{"f:data":{}}}}`, "")},
+			wantDataTime: noon.Add(time.Hour), wantAnythingTime: noon.Add(time.Hour),
+		},
+		"a status write, which starts no pods": {
+			fields:           []metav1.ManagedFieldsEntry{field(time.Hour, `{"f:status":{}}`, "status")},
+			wantAnythingTime: noon,
+		},
+		"entries without a time or fields": {
+			fields: []metav1.ManagedFieldsEntry{
+				{FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:data":{}}`)}},
+				{Time: &metav1.Time{Time: noon.Add(time.Hour)}},
+			},
+			wantAnythingTime: noon.Add(time.Hour),
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			meta := &metav1.ObjectMeta{ResourceVersion: "7", CreationTimestamp: metav1.NewTime(noon), ManagedFields: tc.fields}
+			assert.Equal(t, moment{7, tc.wantDataTime}, dataWritten(meta))
+			assert.Equal(t, moment{7, tc.wantAnythingTime}, lastWritten(meta))
+		})
+	}
+}

@@ -1,0 +1,90 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
+
+	"k8s-reloader/reloader/fingerprint"
+	"k8s-reloader/reloader/kind"
+	"k8s-reloader/reloader/policy"
+)
+
+// Options of an engine. The zero value of a field with a default means the
+// default.
+type Options struct {
+	// Config reaches the API server. Required.
+	Config *rest.Config
+	// Key of the fingerprints. Required.
+	Key fingerprint.Key
+	// Settings take part in every decision.
+	Settings policy.Settings
+	// Strategy of the reloads; default kind.EnvVars.
+	Strategy kind.Strategy
+	// CoalesceWindow is how long a workload waits after a change for others
+	// to join; zero reloads at once.
+	CoalesceWindow time.Duration
+	// VerifyInterval is the time between two passes over everything, give or
+	// take a fifth; default 6 h, negative switches them off.
+	VerifyInterval time.Duration
+	// Workers is how many sources are read and how many workloads patched at
+	// the same time; default 32.
+	Workers int
+	// Reporter is told the outcomes. Required.
+	Reporter Reporter
+	// Clock is replaced in tests; default the real one.
+	Clock clock.WithTicker
+	// Log receives keys, never objects; default none.
+	Log logr.Logger
+}
+
+const (
+	defaultWorkers        = 32
+	defaultVerifyInterval = 6 * time.Hour
+)
+
+func (o Options) withDefaults() Options {
+	if o.Strategy == "" {
+		o.Strategy = kind.EnvVars
+	}
+	if o.VerifyInterval == 0 {
+		o.VerifyInterval = defaultVerifyInterval
+	}
+	if o.Workers == 0 {
+		o.Workers = defaultWorkers
+	}
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	if o.Log.GetSink() == nil {
+		o.Log = logr.Discard()
+	}
+	return o
+}
+
+// Validate joins everything that is wrong with the options.
+func (o Options) Validate() error {
+	var problems []error
+	if o.Config == nil {
+		problems = append(problems, errors.New("no configuration of the API server"))
+	}
+	if o.Reporter == nil {
+		problems = append(problems, errors.New("no reporter"))
+	}
+	if o.Strategy != "" {
+		if _, err := kind.ParseStrategy(string(o.Strategy)); err != nil {
+			problems = append(problems, err)
+		}
+	}
+	if o.CoalesceWindow < 0 {
+		problems = append(problems, fmt.Errorf("coalesce window %s is negative", o.CoalesceWindow))
+	}
+	if o.Workers < 0 {
+		problems = append(problems, fmt.Errorf("%d workers", o.Workers))
+	}
+	return errors.Join(problems...)
+}

@@ -1,0 +1,60 @@
+package engine
+
+import (
+	"time"
+
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
+
+	"k8s-reloader/reloader"
+)
+
+// How long a key waits before it is tried again.
+const (
+	firstRetry = 50 * time.Millisecond
+	lastRetry  = 5 * time.Minute
+	// stalledRetry is for what somebody has to mend first.
+	stalledRetry = time.Minute
+)
+
+// queues hold keys only. A key that is in a queue twice is there once, and no
+// two workers have the same key at the same time.
+type queues struct {
+	// resolve: workloads whose references have to be read.
+	resolve workqueue.TypedRateLimitingInterface[reloader.Workload]
+	// sources: sources that have to be read; without a name, all those of
+	// that kind and namespace.
+	sources workqueue.TypedRateLimitingInterface[reloader.Source]
+	// workloads: workloads that wait for a reload.
+	workloads workqueue.TypedRateLimitingInterface[reloader.Workload]
+
+	window time.Duration
+}
+
+func newQueues(window time.Duration, c clock.WithTicker) *queues {
+	return &queues{
+		resolve:   newQueue[reloader.Workload]("resolve", c),
+		sources:   newQueue[reloader.Source]("sources", c),
+		workloads: newQueue[reloader.Workload]("workloads", c),
+		window:    window,
+	}
+}
+
+func newQueue[K comparable](name string, c clock.WithTicker) workqueue.TypedRateLimitingInterface[K] {
+	return workqueue.NewTypedRateLimitingQueueWithConfig(
+		workqueue.NewTypedItemExponentialFailureRateLimiter[K](firstRetry, lastRetry),
+		workqueue.TypedRateLimitingQueueConfig[K]{Name: name, Clock: c},
+	)
+}
+
+// reload has w reloaded when the coalescing window that starts now ends; one
+// that has started already is not extended.
+func (q *queues) reload(w reloader.Workload) {
+	q.workloads.AddAfter(w, q.window)
+}
+
+func (q *queues) shutDown() {
+	q.resolve.ShutDown()
+	q.sources.ShutDown()
+	q.workloads.ShutDown()
+}

@@ -1,0 +1,62 @@
+package engine
+
+import (
+	"context"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/kind"
+)
+
+// manyUnresolved is how many workloads in the queue make it cheaper to list
+// all of a kind, in chunks, than to read them one by one.
+const manyUnresolved = 64
+
+// resolve handles one key of the resolve queue: it reads a workload whose
+// references cannot be known from its metadata.
+func (e *Engine) resolve(ctx context.Context, w reloader.Workload) error {
+	k, ok := kind.ByName(w.Kind)
+	if !ok || !e.intake.open(w) {
+		return nil
+	}
+	if e.queues.resolve.Len() >= manyUnresolved {
+		if err := e.resolveAll(ctx, k, w); err != nil {
+			return err
+		}
+	}
+	if !e.intake.open(w) {
+		return nil
+	}
+	m, err := e.client.workload(ctx, k, w)
+	switch {
+	case apierrors.IsNotFound(err):
+		// The event of its deletion comes.
+		return nil
+	case err != nil:
+		return err
+	}
+	e.supplied(m)
+	return nil
+}
+
+// resolveAll reads all workloads of a kind. Workers that come meanwhile wait
+// for it, and find their own done.
+func (e *Engine) resolveAll(ctx context.Context, k kind.Kind, w reloader.Workload) error {
+	e.listing.Lock()
+	defer e.listing.Unlock()
+	if !e.intake.open(w) {
+		return nil
+	}
+	return e.client.workloads(ctx, k, func(m *kind.Manifest) {
+		if e.intake.open(m.Workload()) {
+			e.supplied(m)
+		}
+	})
+}
+
+func (e *Engine) supplied(m *kind.Manifest) {
+	if e.intake.supply(m) {
+		e.log.V(1).Info("worked out references without a record", "workload", m.Workload().String())
+	}
+}

@@ -1,0 +1,130 @@
+package engine
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"k8s-reloader/reloader"
+)
+
+// manyUnread is how many unread sources of a namespace make it cheaper to list
+// them all, in chunks, than to read them one by one.
+const manyUnread = 32
+
+// sourceSeen handles the event that a source is there or has changed.
+func (e *Engine) sourceSeen(of reloader.SourceKind, meta metav1.Object, created bool) {
+	s := reloader.Source{Kind: of, Namespace: meta.GetNamespace(), Name: meta.GetName()}
+	version := versionOf(meta.GetResourceVersion())
+	if created {
+		e.recent.created(s, version)
+	}
+	if !e.index.Depended(s) {
+		return
+	}
+	if created {
+		e.ledger.created(s)
+	}
+	if e.ledger.news(s, version) {
+		e.queues.sources.Add(s)
+	}
+}
+
+// sourceDeleted handles the event that a source is gone.
+func (e *Engine) sourceDeleted(s reloader.Source) {
+	if e.index.Depended(s) && e.ledger.news(s, 0) {
+		e.queues.sources.Add(s)
+	}
+}
+
+// readSource handles one key of the source queue.
+func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
+	on := shelfOf(s)
+	if s.Name == "" {
+		return e.searchShelf(ctx, on)
+	}
+	if !e.index.Depended(s) {
+		return nil
+	}
+	if e.ledger.unreadOn(on) >= manyUnread {
+		e.queues.sources.Add(reloader.Source{Kind: on.kind, Namespace: on.namespace})
+		return nil
+	}
+	object, err := e.client.source(ctx, s)
+	switch {
+	case apierrors.IsNotFound(err):
+		e.ledger.look(s, content{absent: true})
+		return nil
+	case err != nil:
+		return err
+	}
+	e.lookAt(s, object)
+	return nil
+}
+
+// searchShelf reads all sources of a kind in a namespace and looks at those
+// that matter: the ones that wait for a first look, and the ones that match
+// somebody's new patterns.
+func (e *Engine) searchShelf(ctx context.Context, on shelf) error {
+	searchers := e.ledger.searchersOn(on)
+	waiting := e.ledger.unreadSources(on)
+	if len(searchers) == 0 && len(waiting) == 0 {
+		return nil
+	}
+	present := make(map[reloader.Source]struct{}, len(waiting))
+	err := e.client.sources(ctx, on.kind, on.namespace, func(object readable) {
+		s := reloader.Source{Kind: on.kind, Namespace: on.namespace, Name: object.GetName()}
+		if !e.index.Depended(s) {
+			return
+		}
+		present[s] = struct{}{}
+		for w, since := range searchers {
+			if entry, ok := e.index.Get(w); ok && entry.Policy.MatchesPattern(s.Kind, s.Name) {
+				e.ledger.join(w, since, s)
+			}
+		}
+		e.lookAt(s, object)
+	})
+	if err != nil {
+		return err
+	}
+	e.ledger.searched(on, searchers)
+	for _, s := range waiting {
+		if _, ok := present[s]; !ok {
+			e.ledger.look(s, content{absent: true})
+		}
+	}
+	return nil
+}
+
+// lookAt takes the fingerprint of a source that has been read and has those
+// reloaded whom its content has not reached. Nothing of the content outlives
+// the call.
+func (e *Engine) lookAt(s reloader.Source, object readable) {
+	c := content{
+		version: versionOf(object.GetResourceVersion()),
+		written: dataWritten(object),
+	}
+	c.untouched = e.recent.untouched(s, c.version)
+	switch o := object.(type) {
+	case *corev1.ConfigMap:
+		c.fingerprint = e.key.ConfigMap(o.Data, o.BinaryData)
+	case *corev1.Secret:
+		c.fingerprint = e.key.Secret(o.Data)
+	}
+	tell, outdated := e.ledger.look(s, c)
+	if outdated {
+		e.queues.sources.Add(s)
+	}
+	if !tell {
+		e.log.V(1).Info("source has not changed", "source", s.String())
+		return
+	}
+	overdue := e.ledger.owe(s, c, e.index.Dependents(s, object.GetAnnotations()))
+	for _, w := range overdue {
+		e.queues.reload(w)
+	}
+	e.log.V(1).Info("source has changed", "source", s.String(), "workloads", len(overdue))
+}

@@ -1,0 +1,50 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"k8s-reloader/reloader/kind"
+)
+
+// verifyRegularly compares the index with the workloads themselves from time
+// to time, at moments that two engines do not share.
+func (e *Engine) verifyRegularly(ctx context.Context) {
+	if e.verifyInterval < 0 {
+		return
+	}
+	const spread = 0.4
+	for {
+		timer := e.clock.NewTimer(wait.Jitter(time.Duration(float64(e.verifyInterval)*(1-spread/2)), spread))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C():
+		}
+		if err := e.Verify(ctx); err != nil && ctx.Err() == nil {
+			e.log.Error(err, "could not verify the index; the next pass will")
+		}
+	}
+}
+
+// Verify reads all workloads, a chunk at a time, and corrects and reports what
+// the index has wrong: a record that fits and yet says something else, or a
+// webhook that changed the template after ours.
+func (e *Engine) Verify(ctx context.Context) error {
+	for _, k := range kind.All() {
+		err := e.client.workloads(ctx, k, func(m *kind.Manifest) {
+			if w := m.Workload(); e.intake.verify(m) {
+				e.reporter.Corrected(w)
+				e.log.Info("corrected the index", "workload", w.String())
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	e.ledger.sweep(e.index.Depended)
+	return nil
+}

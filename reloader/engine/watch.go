@@ -1,0 +1,191 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/kind"
+)
+
+// feed stands where a reflector has its store: it hands on what the watch
+// brings and keeps nothing of it, so that no second copy of the cluster is in
+// memory. The handlers do no I/O.
+type feed struct {
+	resource schema.GroupVersionResource
+	// seen is called for what is there: created is true if it has just come
+	// into being; since is when it was written or, if events were missed, the
+	// earliest that it may have been; the zero moment is before we looked.
+	seen func(meta *metav1.PartialObjectMetadata, created bool, since moment)
+	// deleted is called for what is gone.
+	deleted func(meta *metav1.PartialObjectMetadata)
+	// listed is called after seen was called for everything there is.
+	listed func(items []any)
+
+	synced   chan struct{}
+	syncOnce sync.Once
+	// newest is the version up to which no event was missed. Only the
+	// reflector's goroutine uses it.
+	newest uint64
+}
+
+var (
+	_ cache.TransformingStore      = (*feed)(nil)
+	_ cache.ReflectorBookmarkStore = (*feed)(nil)
+)
+
+// Add implements cache.ReflectorStore.
+func (f *feed) Add(obj any) error { return f.event(obj, true) }
+
+// Update implements cache.ReflectorStore.
+func (f *feed) Update(obj any) error { return f.event(obj, false) }
+
+func (f *feed) event(obj any, created bool) error {
+	meta, err := metadataOf(obj)
+	if err != nil {
+		return err
+	}
+	f.newest = max(f.newest, versionOf(meta.ResourceVersion))
+	f.seen(meta, created, lastWritten(meta))
+	return nil
+}
+
+// Delete implements cache.ReflectorStore.
+func (f *feed) Delete(obj any) error {
+	meta, err := metadataOf(obj)
+	if err != nil {
+		return err
+	}
+	f.newest = max(f.newest, versionOf(meta.ResourceVersion))
+	f.deleted(meta)
+	return nil
+}
+
+// Replace implements cache.ReflectorStore: the first list, or the one after
+// events were missed.
+func (f *feed) Replace(items []any, resourceVersion string) error {
+	// What happened since the last event may have happened right after it.
+	since := moment{version: f.newest}
+	for _, item := range items {
+		meta, err := metadataOf(item)
+		if err != nil {
+			return err
+		}
+		f.seen(meta, false, since)
+	}
+	f.listed(items)
+	f.newest = max(f.newest, versionOf(resourceVersion))
+	f.syncOnce.Do(func() { close(f.synced) })
+	return nil
+}
+
+// Resync implements cache.ReflectorStore; nothing is kept that could be
+// handed out again.
+func (f *feed) Resync() error { return nil }
+
+// Bookmark implements cache.ReflectorBookmarkStore.
+func (f *feed) Bookmark(resourceVersion string) error {
+	f.newest = max(f.newest, versionOf(resourceVersion))
+	return nil
+}
+
+// Transformer implements cache.TransformingStore: of the first list nothing
+// stays in memory that the handlers do not read.
+func (f *feed) Transformer() cache.TransformFunc {
+	return func(obj any) (any, error) {
+		meta, err := metadataOf(obj)
+		if err != nil {
+			return nil, err
+		}
+		meta.ManagedFields = nil
+		meta.Labels = nil
+		meta.OwnerReferences = nil
+		return meta, nil
+	}
+}
+
+func metadataOf(obj any) (*metav1.PartialObjectMetadata, error) {
+	meta, ok := obj.(*metav1.PartialObjectMetadata)
+	if !ok {
+		return nil, fmt.Errorf("watch brought a %T instead of metadata", obj)
+	}
+	return meta, nil
+}
+
+// run watches until ctx is done.
+func (f *feed) run(ctx context.Context, client metadata.Interface, logger klog.Logger) {
+	resource := client.Resource(f.resource)
+	lw := cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			return resource.List(ctx, options)
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			return resource.Watch(ctx, options)
+		},
+	}, client)
+	r := cache.NewReflectorWithOptions(lw, &metav1.PartialObjectMetadata{}, f, cache.ReflectorOptions{
+		Logger:          &logger,
+		Name:            "engine",
+		TypeDescription: f.resource.Resource,
+	})
+	r.RunWithContext(ctx)
+}
+
+// sourceFeed hands the events of a kind of source to the engine.
+func (e *Engine) sourceFeed(of reloader.SourceKind) *feed {
+	named := func(meta *metav1.PartialObjectMetadata) reloader.Source {
+		return reloader.Source{Kind: of, Namespace: meta.Namespace, Name: meta.Name}
+	}
+	return &feed{
+		resource: sourceResource(of),
+		synced:   make(chan struct{}),
+		seen: func(meta *metav1.PartialObjectMetadata, created bool, _ moment) {
+			e.sourceSeen(of, meta, created)
+		},
+		deleted: func(meta *metav1.PartialObjectMetadata) { e.sourceDeleted(named(meta)) },
+		listed: func(items []any) {
+			present := make(map[reloader.Source]struct{})
+			for _, item := range items {
+				if s := named(item.(*metav1.PartialObjectMetadata)); e.index.Depended(s) {
+					present[s] = struct{}{}
+				}
+			}
+			for _, s := range e.ledger.known(of) {
+				if _, ok := present[s]; !ok {
+					e.sourceDeleted(s)
+				}
+			}
+		},
+	}
+}
+
+// workloadFeed hands the events of a kind of workload to the engine.
+func (e *Engine) workloadFeed(k kind.Kind) *feed {
+	named := func(meta *metav1.PartialObjectMetadata) reloader.Workload {
+		return reloader.Workload{Kind: k.Name, Namespace: meta.Namespace, Name: meta.Name}
+	}
+	return &feed{
+		resource: k.Resource,
+		synced:   make(chan struct{}),
+		seen: func(meta *metav1.PartialObjectMetadata, _ bool, since moment) {
+			e.intake.observe(named(meta), meta, since)
+		},
+		deleted: func(meta *metav1.PartialObjectMetadata) { e.intake.deleted(named(meta)) },
+		listed: func(items []any) {
+			present := make(map[reloader.Workload]struct{}, len(items))
+			for _, item := range items {
+				present[named(item.(*metav1.PartialObjectMetadata))] = struct{}{}
+			}
+			e.intake.deletedExcept(k.Name, present)
+		},
+	}
+}
