@@ -1,0 +1,162 @@
+package standalone
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr/testr"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"k8s-reloader/e2e/fixture"
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/engine"
+	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/report"
+)
+
+// reports counts what the engine says has come of its reloads.
+type reports struct {
+	mu        sync.Mutex
+	reloaded  map[reloader.Workload]int
+	failed    int
+	corrected int
+}
+
+func (r *reports) Reloaded(of report.Reload) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reloaded[of.Workload]++
+}
+
+func (r *reports) Failed(report.Reload, reloader.Outcome, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed++
+}
+
+func (r *reports) Corrected(reloader.Workload) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.corrected++
+}
+
+// startEngine runs an engine until the test ends and returns when it is ready.
+func startEngine(t *testing.T) (*engine.Engine, *reports) {
+	t.Helper()
+	r := &reports{reloaded: map[reloader.Workload]int{}}
+	key, err := engine.RandomKey()
+	require.NoError(t, err)
+	e, err := engine.New(engine.Options{
+		Config:   shared.RESTConfig(),
+		Key:      key,
+		Settings: policy.Settings{Keys: policy.DefaultKeys()},
+		Reporter: r,
+		Log:      testr.New(t),
+	})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { e.Run(ctx) })
+	t.Cleanup(func() { cancel(); running.Wait() })
+	require.Eventually(t, e.Ready, 20*time.Second, time.Millisecond)
+	return e, r
+}
+
+func namespace(t *testing.T, name string) string {
+	t.Helper()
+	_, err := shared.Client().CoreV1().Namespaces().Create(t.Context(),
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	return name
+}
+
+func auto() map[string]string { return map[string]string{policy.DefaultKeys().Auto: "true"} }
+
+func TestAChangeRollsEveryKind(t *testing.T) {
+	ns := namespace(t, "every-kind")
+	ctx, c := t.Context(), shared.Client()
+	require.NoError(t, fixture.SetConfigMap(ctx, c, ns, "settings", map[string]string{"a": "1"}))
+	require.NoError(t, fixture.SetSecret(ctx, c, ns, "password", map[string]string{"a": "1"}))
+	var apps []fixture.App
+	for _, k := range []reloader.WorkloadKind{reloader.Deployment, reloader.StatefulSet, reloader.DaemonSet} {
+		app := fixture.App{Kind: k, Namespace: ns, Name: "app", Annotations: auto(), ConfigMaps: []string{"settings"}, Secrets: []string{"password"}}
+		_, err := app.Create(ctx, c)
+		require.NoError(t, err)
+		apps = append(apps, app)
+	}
+	startEngine(t)
+	require.NoError(t, fixture.SetConfigMap(ctx, c, ns, "settings", map[string]string{"a": "2"}))
+	require.NoError(t, fixture.SetSecret(ctx, c, ns, "password", map[string]string{"a": "2"}))
+	for _, app := range apps {
+		require.EventuallyWithT(t, func(t *assert.CollectT) {
+			s, err := fixture.Read(ctx, c, app.Workload())
+			require.NoError(t, err)
+			assert.NotEmpty(t, s.Env("STAKATER_SETTINGS_CONFIGMAP"))
+			assert.NotEmpty(t, s.Env("STAKATER_PASSWORD_SECRET"))
+		}, 10*time.Second, 10*time.Millisecond, app.Workload().String())
+	}
+}
+
+func TestTheFirstEditIsNeverMissed(t *testing.T) {
+	const rounds = 200
+	ns := namespace(t, "first-edit")
+	ctx, c := t.Context(), shared.Client()
+	_, r := startEngine(t)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+
+	tests := map[string]func(t *testing.T, app fixture.App){
+		"created": func(t *testing.T, app fixture.App) {
+			_, err := app.Create(ctx, c)
+			require.NoError(t, err)
+		},
+		"reference added": func(t *testing.T, app fixture.App) {
+			withReference := app.ConfigMaps
+			app.ConfigMaps = nil
+			_, err := app.Create(ctx, c)
+			require.NoError(t, err)
+			app.ConfigMaps = withReference
+			_, err = app.Update(ctx, c)
+			require.NoError(t, err)
+		},
+	}
+	for name, admit := range tests {
+		t.Run(name, func(t *testing.T) {
+			apps := make([]fixture.App, rounds)
+			for i := range apps {
+				name := fmt.Sprintf("%s-%d", map[string]string{"created": "c", "reference added": "r"}[name], i)
+				apps[i] = fixture.App{Namespace: ns, Name: name, Annotations: auto(), ConfigMaps: []string{name}}
+				require.NoError(t, fixture.SetConfigMap(ctx, c, ns, name, map[string]string{"a": "1"}))
+			}
+			for _, app := range apps {
+				admit(t, app)
+				wait := time.NewTimer(time.Duration(random.Int64N(int64(50 * time.Millisecond))))
+				<-wait.C
+				require.NoError(t, fixture.SetConfigMap(ctx, c, ns, app.Name, map[string]string{"a": "2"}))
+			}
+			require.Eventually(t, func() bool {
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				for _, app := range apps {
+					if r.reloaded[app.Workload()] == 0 {
+						return false
+					}
+				}
+				return true
+			}, 20*time.Second, 10*time.Millisecond)
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			for _, app := range apps {
+				assert.Equal(t, 1, r.reloaded[app.Workload()], app.Name)
+			}
+		})
+	}
+}
