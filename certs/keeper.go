@@ -1,0 +1,380 @@
+package certs
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/flowcontrol"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+)
+
+const (
+	// maxWait bounds the time between two looks at the certificate: a timer does
+	// not notice when the clock is set.
+	maxWait = time.Hour
+	// maxRetry bounds the time between two tries of something that fails.
+	maxRetry = time.Minute
+	// maxTries bounds how often in a row somebody else may be faster.
+	maxTries = 5
+	// writesPerSecond and writeBurst bound what a fight with another writer over
+	// the same objects costs the API server.
+	writesPerSecond = 1
+	writeBurst      = 10
+)
+
+var (
+	errNoCertificate = errors.New("no certificate yet")
+	errTooManyWrites = errors.New("somebody else keeps overwriting it; next try later")
+)
+
+// Keeper keeps the serving certificate of one process. Make one with New, run
+// it with Run, and serve with GetCertificate. Its methods are safe for
+// concurrent use.
+type Keeper struct {
+	opts           Options
+	client         Client
+	clock          clock.Clock
+	log            logr.Logger
+	writes         flowcontrol.PassiveRateLimiter
+	secret         *latest
+	configurations []*configuration
+	wake           chan struct{} // holds one token: something changed
+
+	mu      sync.RWMutex
+	current *pair // what is served; nil until there is one
+	trouble error // why the last step did not end well
+}
+
+// New returns a Keeper that does nothing until Run.
+func New(client Client, opts Options) (*Keeper, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	opts = opts.withDefaults()
+	k := &Keeper{
+		opts:   opts,
+		client: client,
+		clock:  opts.Clock,
+		log:    opts.Log,
+		writes: flowcontrol.NewTokenBucketPassiveRateLimiterWithClock(writesPerSecond, writeBurst, opts.Clock),
+		wake:   make(chan struct{}, 1),
+	}
+	k.secret = &latest{name: opts.Secret, changed: k.changed}
+	for _, name := range opts.MutatingConfigurations {
+		k.configurations = append(k.configurations, mutatingConfiguration(client.Mutating, name, opts.FieldManager, k.changed))
+	}
+	for _, name := range opts.ValidatingConfigurations {
+		k.configurations = append(k.configurations, validatingConfiguration(client.Validating, name, opts.FieldManager, k.changed))
+	}
+	return k, nil
+}
+
+// changed wakes Run. Whoever comes while a token waits is covered by it.
+func (k *Keeper) changed() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// GetCertificate is for tls.Config: it returns the newest certificate that
+// clients can verify. It never waits and does no I/O.
+func (k *Keeper) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if k.current == nil {
+		return nil, errNoCertificate
+	}
+	return &k.current.cert, nil
+}
+
+// Ready is for a readiness probe: it returns nil when a certificate is served,
+// is valid now, and is trusted by every configuration named in Options, as far
+// as the watches tell. It does no I/O.
+func (k *Keeper) Ready() error {
+	k.mu.RLock()
+	current, trouble := k.current, k.trouble
+	k.mu.RUnlock()
+
+	if current == nil {
+		return because(errNoCertificate, trouble)
+	}
+	if err := current.validAt(k.clock.Now()); err != nil {
+		return because(err, trouble)
+	}
+	if len(current.ca) == 0 {
+		return nil
+	}
+	for _, c := range k.configurations {
+		outdated, err := c.outdated(current.ca)
+		if err != nil {
+			return err
+		}
+		if len(outdated.webhooks) > 0 {
+			return because(fmt.Errorf("%s %s: does not carry the CA", c.kind, c.name), trouble)
+		}
+	}
+	return nil
+}
+
+// because adds what is known of the reason to an error.
+func because(err, reason error) error {
+	if reason == nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, reason)
+}
+
+// Run keeps the certificate until ctx ends, and returns nil when everything it
+// started has ended. What goes wrong is logged and tried again. Call it once.
+func (k *Keeper) Run(ctx context.Context) error {
+	var watches sync.WaitGroup
+	defer watches.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	k.watch(ctx, &watches)
+
+	for failures := 0; ; {
+		at, err := k.step(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			retry := wait.Jitter(min(time.Second<<min(failures, 10), maxRetry), 0.2)
+			failures++
+			k.log.Error(err, "certificate is not as it should be", "secret", klog.KRef(k.opts.Namespace, k.opts.Secret), "retryAfter", retry)
+			at = k.clock.Now().Add(retry)
+		} else {
+			failures = 0
+		}
+		k.mu.Lock()
+		k.trouble = err
+		k.mu.Unlock()
+
+		if !k.wait(ctx, at) {
+			return nil
+		}
+	}
+}
+
+// wait returns when something has changed or it is time to look again, or false
+// when ctx has ended.
+func (k *Keeper) wait(ctx context.Context, at time.Time) bool {
+	until := at.Sub(k.clock.Now())
+	if until <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := k.clock.NewTimer(min(until, maxWait))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-k.wake:
+	case <-timer.C():
+	}
+	return true
+}
+
+func (k *Keeper) watch(ctx context.Context, watches *sync.WaitGroup) {
+	ctx = klog.NewContext(ctx, k.log)
+	start := func(lw cache.ListerWatcher, expected object, store *latest) {
+		reflector := cache.NewReflectorWithOptions(lw, expected, store, cache.ReflectorOptions{
+			Logger: &k.log,
+			Name:   "certs/" + store.name,
+		})
+		watches.Go(func() { reflector.RunWithContext(ctx) })
+	}
+	start(named(k.client.Secrets, k.opts.Secret), &corev1.Secret{}, k.secret)
+	for _, c := range k.configurations {
+		var expected object = &admissionregistrationv1.MutatingWebhookConfiguration{}
+		if c.kind == "ValidatingWebhookConfiguration" {
+			expected = &admissionregistrationv1.ValidatingWebhookConfiguration{}
+		}
+		start(c.watch, expected, c.latest)
+	}
+}
+
+// step brings everything up to date once: the Secret, what is published, what
+// is served. It returns when to look again if nothing changes until then.
+func (k *Keeper) step(ctx context.Context) (at time.Time, err error) {
+	for range maxTries {
+		secret, err := k.keep(ctx)
+		if err != nil {
+			return time.Time{}, err
+		}
+		now := k.clock.Now()
+		p, err := parsePair(secret.Data, k.opts.DNSNames[0], now)
+		if err != nil {
+			return time.Time{}, fmt.Errorf("secret %s/%s: %w", secret.Namespace, secret.Name, err)
+		}
+		if k.mayServe(p, now) {
+			k.serve(p)
+		}
+		published, stale, err := k.publish(ctx, secret, p.ca)
+		if err != nil {
+			return time.Time{}, err
+		}
+		if stale {
+			continue
+		}
+		if published {
+			k.serve(p)
+		}
+		return k.next(secret, p)
+	}
+	return time.Time{}, fmt.Errorf("secret %s/%s: %w", k.opts.Namespace, k.opts.Secret, errTooManyWrites)
+}
+
+// next returns until when a pair will do.
+func (k *Keeper) next(secret *corev1.Secret, p *pair) (time.Time, error) {
+	if ours(secret.Data) {
+		return due(secret.Data, p.cert.Leaf, k.opts.LeafLifetime)
+	}
+	return p.cert.Leaf.NotAfter.Add(time.Second), nil // valid up to and including that second
+}
+
+// keep returns the Secret with a pair in it: the one that is there if it will
+// do or is not ours, else a new one, written by us or by whoever was faster.
+func (k *Keeper) keep(ctx context.Context) (*corev1.Secret, error) {
+	secret, err := k.known(ctx)
+	for range maxTries {
+		if err != nil || !ours(secret.Data) {
+			return secret, err
+		}
+		data, reason, err := renew(secret.Data, k.opts, k.clock.Now())
+		if err != nil || data == nil {
+			return secret, err
+		}
+		written, err := k.write(ctx, secret, data)
+		if err == nil {
+			k.log.Info("certificate written", "secret", klog.KObj(written), "reason", reason)
+			return written, nil
+		}
+		if !apierrors.IsConflict(err) {
+			return nil, err
+		}
+		secret, err = k.read(ctx)
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("secret %s/%s: %w", k.opts.Namespace, k.opts.Secret, errTooManyWrites)
+}
+
+// known returns the Secret as the watch or our last request saw it.
+func (k *Keeper) known(ctx context.Context) (*corev1.Secret, error) {
+	if obj, _ := k.secret.get(); obj != nil {
+		if secret, ok := obj.(*corev1.Secret); ok {
+			return secret, nil
+		}
+	}
+	return k.read(ctx)
+}
+
+// read asks for the newest state: no resourceVersion means a quorum read.
+func (k *Keeper) read(ctx context.Context) (*corev1.Secret, error) {
+	secret, err := k.client.Secrets.Get(ctx, k.opts.Secret, metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("read secret %s/%s: %w", k.opts.Namespace, k.opts.Secret, err)
+	}
+	k.secret.put(secret)
+	return secret, nil
+}
+
+// write replaces the data of the Secret as it was read. The resourceVersion
+// that it carries makes the write a conflict if anybody was faster.
+func (k *Keeper) write(ctx context.Context, secret *corev1.Secret, data map[string][]byte) (*corev1.Secret, error) {
+	if !k.writes.TryAccept() {
+		return nil, fmt.Errorf("write secret %s/%s: %w", secret.Namespace, secret.Name, errTooManyWrites)
+	}
+	secret = secret.DeepCopy()
+	secret.Data = data
+	written, err := k.client.Secrets.Update(ctx, secret, metav1.UpdateOptions{FieldManager: k.opts.FieldManager})
+	if err != nil {
+		return nil, fmt.Errorf("write secret %s/%s: %w", secret.Namespace, secret.Name, err)
+	}
+	k.secret.put(written)
+	return written, nil
+}
+
+// mayServe tells whether p may be served before its CA is known to be
+// published: nothing better is there, or clients can verify it already.
+func (k *Keeper) mayServe(p *pair, now time.Time) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if k.current == nil || k.current.validAt(now) != nil || len(p.ca) == 0 {
+		return true
+	}
+	// What is published for the present pair is what clients trust at least.
+	return verify(p.cert, k.opts.DNSNames[0], parseCertificates(k.current.ca), now) == nil
+}
+
+func (k *Keeper) serve(p *pair) {
+	k.mu.Lock()
+	before := k.current
+	k.current = p
+	k.mu.Unlock()
+	if before == nil || !bytes.Equal(before.cert.Leaf.Raw, p.cert.Leaf.Raw) {
+		leaf := p.cert.Leaf
+		k.log.Info("certificate served", "serial", leaf.SerialNumber.Text(16), "notAfter", leaf.NotAfter)
+	}
+}
+
+// publish writes ca into every configuration that does not carry it, and tells
+// whether all of them do. stale means that the Secret that ca was taken from
+// has changed meanwhile, and nothing was written.
+func (k *Keeper) publish(ctx context.Context, from *corev1.Secret, ca []byte) (published, stale bool, err error) {
+	if len(ca) == 0 {
+		return true, false, nil
+	}
+	published = true
+	var errs []error
+	for _, c := range k.configurations {
+		outdated, err := c.outdated(ca)
+		if err != nil { // Not there, or not read: the watch will tell.
+			k.log.V(1).Info("CA not published yet", "why", err.Error())
+			published = false
+			continue
+		}
+		if len(outdated.webhooks) == 0 {
+			continue
+		}
+		// Another replica may have published a newer CA. The Secret is written
+		// first, so one that is read after the configuration is at least as new
+		// as what the configuration carries; and the patch holds only for the
+		// configuration as it was read.
+		fresh, err := k.read(ctx)
+		if err != nil {
+			return false, false, err
+		}
+		if fresh.ResourceVersion != from.ResourceVersion {
+			return false, true, nil
+		}
+		if !k.writes.TryAccept() {
+			return false, false, fmt.Errorf("publish CA in %s %s: %w", c.kind, c.name, errTooManyWrites)
+		}
+		switch err := c.publish(ctx, outdated, ca); {
+		case err == nil:
+			k.log.Info("CA published", "kind", c.kind, "name", c.name, "webhooks", outdated.webhooks)
+		case apierrors.IsConflict(err), apierrors.IsNotFound(err): // The watch will tell.
+			k.log.V(1).Info("CA not published yet", "why", err.Error())
+			published = false
+		default:
+			errs = append(errs, err)
+		}
+	}
+	return published && len(errs) == 0, false, errors.Join(errs...)
+}
