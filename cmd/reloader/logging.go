@@ -1,0 +1,49 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/go-logr/logr"
+	"github.com/go-logr/zerologr"
+	"github.com/rs/zerolog"
+	"github.com/spf13/pflag"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime/pkg/log"
+)
+
+type logFlags struct {
+	format string
+	level  string
+}
+
+func (f *logFlags) bind(flags *pflag.FlagSet) {
+	flags.StringVar(&f.format, "log-format", "", `"" for people, json for machines`)
+	flags.StringVar(&f.level, "log-level", "info", "trace, debug, info, warning, error, fatal or panic")
+}
+
+// logger returns the logger of the process and makes the libraries use it.
+func (f *logFlags) logger(out io.Writer) (logr.Logger, error) {
+	name := f.level
+	if name == "warning" {
+		name = "warn"
+	}
+	level, err := zerolog.ParseLevel(name)
+	if err != nil || level == zerolog.NoLevel {
+		return logr.Logger{}, fmt.Errorf("--log-level=%s: use trace, debug, info, warning, error, fatal or panic", f.level)
+	}
+	switch f.format {
+	case "json":
+	case "":
+		out = zerolog.ConsoleWriter{Out: out, NoColor: true, TimeFormat: "2006-01-02T15:04:05.000Z07:00"}
+	default:
+		return logr.Logger{}, fmt.Errorf("--log-format=%s: use json, or leave it out", f.format)
+	}
+	z := zerolog.New(out).Level(level).With().Timestamp().Logger()
+	// Trace is V(2). The libraries log whole responses only from V(8) on, so
+	// that no level brings content into the log.
+	log := zerologr.New(&z)
+	klog.SetLogger(log)
+	ctrl.SetLogger(log)
+	return log, nil
+}
