@@ -86,8 +86,7 @@ func (e *endpoint) Handle(ctx context.Context, req admission.Request) admission.
 	log := e.log.WithValues("kind", req.Kind.Kind, "namespace", req.Namespace, "name", req.Name, "operation", req.Operation)
 	if err != nil {
 		e.metrics.requests.WithLabelValues(e.name, answerFailedOpen).Inc()
-		var fault *panicError
-		if errors.As(err, &fault) {
+		if fault, ok := errors.AsType[*panicError](err); ok {
 			log = log.WithValues("stack", string(fault.stack))
 		}
 		log.Error(err, "Request let pass unchecked")

@@ -86,9 +86,20 @@ func (w *Webhook) encodeForGeneration(r record.Record, a *admitted) (string, err
 		return "", err
 	}
 	raised := a.old == nil || generation != a.old.Meta.Generation
-	if raised || !a.kind.CountsAnnotations() || text == a.old.Meta.Annotations[key] {
+	if raised || !a.kind.CountsAnnotations() {
 		return text, nil
 	}
+	before := a.old.Meta.Annotations[key]
+	if text == before {
+		return text, nil
+	}
+	// A record from the creation, when there was no UID yet, fits as well: to
+	// write the UID would raise the generation for nothing.
+	r.UID = ""
+	if unnamed, err := r.WithGeneration(generation).Encode(); err == nil && unnamed == before {
+		return before, nil
+	}
+	r.UID = string(a.updated.Meta.UID)
 	return r.WithGeneration(generation + 1).Encode()
 }
 

@@ -61,7 +61,7 @@ func (l *lint) directory(root string) {
 }
 
 func (l *lint) file(path string) {
-	content, err := os.ReadFile(path)
+	content, err := os.ReadFile(path) //nolint:gosec // the user names the files to read
 	if err != nil {
 		l.fail(position{File: path}, reason(err))
 		return
@@ -142,8 +142,7 @@ func yamlError(d document, err error) error {
 
 // reason takes the path off an error, since it is printed in front of it.
 func reason(err error) error {
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
+	if pathError, ok := errors.AsType[*fs.PathError](err); ok {
 		return fmt.Errorf("%s: %w", pathError.Op, pathError.Err)
 	}
 	return err

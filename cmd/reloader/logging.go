@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/go-logr/zerologr"
@@ -24,7 +26,7 @@ func (f *logFlags) bind(flags *pflag.FlagSet) {
 
 // logger returns the logger of the process and makes the libraries use it.
 func (f *logFlags) logger(out io.Writer) (logr.Logger, error) {
-	name := f.level
+	name := strings.ToLower(f.level)
 	if name == "warning" {
 		name = "warn"
 	}
@@ -39,6 +41,7 @@ func (f *logFlags) logger(out io.Writer) (logr.Logger, error) {
 	default:
 		return logr.Logger{}, fmt.Errorf("--log-format=%s: use json, or leave it out", f.format)
 	}
+	zerolog.TimeFieldFormat = time.RFC3339Nano
 	z := zerolog.New(out).Level(level).With().Timestamp().Logger()
 	// Trace is V(2). The libraries log whole responses only from V(8) on, so
 	// that no level brings content into the log.

@@ -210,7 +210,7 @@ func freePorts(ctx context.Context, count int) ([]int, error) {
 	var ports []int
 	var listenConfig net.ListenConfig
 	for range tries {
-		port := first + rand.IntN(last-first) //nolint:gosec // not a secret
+		port := first + rand.IntN(last-first)
 		listener, err := listenConfig.Listen(ctx, "tcp", "127.0.0.1:"+strconv.Itoa(port))
 		if err != nil {
 			continue

@@ -157,7 +157,7 @@ func (c *container) restartsAfter(code int) bool {
 
 func (c *container) terminated(began metav1.Time, code int, reason string, restart bool) {
 	state := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
-		ExitCode: int32(code), //nolint:gosec // exit codes are small
+		ExitCode: int32(code),
 		Reason:   reason, StartedAt: began, FinishedAt: metav1.Now(),
 	}}
 	c.mu.Lock()

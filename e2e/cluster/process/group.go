@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"syscall"
 )
@@ -66,13 +67,7 @@ func (g *Group) Start(ctx context.Context, s Spec) (*Process, error) {
 		return nil, fmt.Errorf("start %s: %w", s.Name, err)
 	}
 	// Forgetting those that ended keeps a group that restarts pods for days small.
-	kept := g.processes[:0]
-	for _, other := range g.processes {
-		if !other.Ended() {
-			kept = append(kept, other)
-		}
-	}
-	g.processes = append(kept, p)
+	g.processes = append(slices.DeleteFunc(g.processes, (*Process).Ended), p)
 	return p, nil
 }
 
