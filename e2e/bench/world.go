@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+
+	"k8s-reloader/e2e/cluster"
+	"k8s-reloader/e2e/fixture"
+	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/record"
+)
+
+const (
+	parallel  = 32
+	namespace = "bench"
+)
+
+// each calls do for 0 to n-1, several at a time.
+func each(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel)
+	for i := range n {
+		group.Go(func() error { return do(ctx, i) })
+	}
+	return group.Wait()
+}
+
+func createNamespace(ctx context.Context, c *cluster.Cluster) error {
+	_, err := c.Client().CoreV1().Namespaces().Create(ctx,
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
+	return err
+}
+
+// createSecrets makes n Secrets of 8 KiB that nobody references.
+func createSecrets(ctx context.Context, client kubernetes.Interface, from, n int) error {
+	value := strings.Repeat("x", 8<<10)
+	return each(ctx, n, func(ctx context.Context, i int) error {
+		return fixture.SetSecret(ctx, client, namespace, fmt.Sprintf("unreferenced-%d", from+i), map[string]string{"value": value})
+	})
+}
+
+// createApps makes n Deployments that opted in, each with a ConfigMap and a
+// Secret of its own, and with an index record if asked for.
+func createApps(ctx context.Context, client kubernetes.Interface, prefix string, n int, withRecord bool) error {
+	return each(ctx, n, func(ctx context.Context, i int) error {
+		name := fmt.Sprintf("%s-%d", prefix, i)
+		if err := fixture.SetConfigMap(ctx, client, namespace, name, map[string]string{"a": "0"}); err != nil {
+			return err
+		}
+		if err := fixture.SetSecret(ctx, client, namespace, name, map[string]string{"a": "0"}); err != nil {
+			return err
+		}
+		app := fixture.App{Namespace: namespace, Name: name, ConfigMaps: []string{name}, Secrets: []string{name}}
+		return createApp(ctx, client, app, true, withRecord)
+	})
+}
+
+func createApp(ctx context.Context, client kubernetes.Interface, app fixture.App, optedIn, withRecord bool) error {
+	keys := policy.DefaultKeys()
+	app.Annotations = map[string]string{}
+	if optedIn {
+		app.Annotations[keys.Auto] = "true"
+	}
+	if withRecord {
+		template := app.Template()
+		text, err := record.New(record.Identity{Namespace: app.Namespace, Name: app.Name, Generation: 1}, &template, keys).Encode()
+		if err != nil {
+			return err
+		}
+		app.Annotations[keys.Index] = text
+	}
+	_, err := app.Create(ctx, client)
+	return err
+}
+
+// settled returns when the Deployment controller has seen everything, so that
+// nothing but what is measured is going on.
+func settled(ctx context.Context, c *cluster.Cluster) error {
+	return wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 10*time.Minute, true, func(ctx context.Context) (bool, error) {
+		list, err := c.Client().AppsV1().Deployments(namespace).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return false, err
+		}
+		for _, d := range list.Items {
+			if d.Status.ObservedGeneration < d.Generation {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
+}

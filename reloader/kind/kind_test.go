@@ -1,0 +1,329 @@
+package kind
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/utils/ptr"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/policy"
+)
+
+// example is an object of the kind, with one container and two replicas where
+// there are replicas.
+func example(t testing.TB, k Kind) runtime.Object {
+	t.Helper()
+	meta := metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "first", Generation: 7, Annotations: map[string]string{"a": "1"}}
+	template := corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{
+		Name: "main", Image: "web:1", Env: []corev1.EnvVar{{Name: "LEVEL", Value: "info"}},
+	}, {
+		Name: "sidecar", Image: "proxy:1",
+	}}}}
+	switch k.Name {
+	case reloader.Deployment:
+		return &appsv1.Deployment{ObjectMeta: meta, Spec: appsv1.DeploymentSpec{Replicas: ptr.To[int32](2), Template: template}}
+	case reloader.StatefulSet:
+		return &appsv1.StatefulSet{ObjectMeta: meta, Spec: appsv1.StatefulSetSpec{Replicas: ptr.To[int32](2), Template: template}}
+	case reloader.DaemonSet:
+		return &appsv1.DaemonSet{ObjectMeta: meta, Spec: appsv1.DaemonSetSpec{Template: template}}
+	}
+	require.Fail(t, "no example", k.Name)
+	return nil
+}
+
+func TestLookUps(t *testing.T) {
+	for _, k := range All() {
+		got, ok := ByName(k.Name)
+		require.True(t, ok)
+		assert.Equal(t, k.Resource, got.Resource)
+		got, ok = ByGroupKind("apps", string(k.Name))
+		require.True(t, ok)
+		assert.Equal(t, k.Resource, got.Resource)
+		_, ok = ByGroupKind("extensions", string(k.Name))
+		assert.False(t, ok)
+	}
+	_, ok := ByName("Pod")
+	assert.False(t, ok)
+	_, ok = ByGroupKind("apps", "ReplicaSet")
+	assert.False(t, ok)
+}
+
+func TestManifests(t *testing.T) {
+	for _, k := range All() {
+		t.Run(string(k.Name), func(t *testing.T) {
+			m := k.Manifest(example(t, k))
+			assert.Equal(t, reloader.Workload{Kind: k.Name, Namespace: "shop", Name: "web"}, m.Workload())
+			assert.Equal(t, "main", m.Template.Spec.Containers[0].Name)
+			assert.False(t, m.OnDelete)
+
+			raw, err := json.Marshal(example(t, k))
+			require.NoError(t, err)
+			decoded, err := k.Decode(raw)
+			require.NoError(t, err)
+			assert.Equal(t, m, decoded)
+
+			list := k.NewList()
+			require.NoError(t, json.Unmarshal(slices.Concat([]byte(`{"items":[`), raw, []byte(","), raw, []byte("]}")), list))
+			var names []string
+			k.Items(list, func(m *Manifest) { names = append(names, m.Meta.Name) })
+			assert.Equal(t, []string{"web", "web"}, names)
+		})
+	}
+}
+
+func TestOnDelete(t *testing.T) {
+	tests := map[string]struct {
+		raw  string
+		kind reloader.WorkloadKind
+		want bool
+	}{
+		"a StatefulSet that says so": {`{"spec":{"updateStrategy":{"type":"OnDelete"}}}`, reloader.StatefulSet, true},
+		"a DaemonSet that says so":   {`{"spec":{"updateStrategy":{"type":"OnDelete"}}}`, reloader.DaemonSet, true},
+		"a StatefulSet that rolls":   {`{"spec":{"updateStrategy":{"type":"RollingUpdate"}}}`, reloader.StatefulSet, false},
+		"a Deployment":               {`{}`, reloader.Deployment, false},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			k, ok := ByName(tc.kind)
+			require.True(t, ok)
+			m, err := k.Decode([]byte(tc.raw))
+			require.NoError(t, err)
+			assert.Equal(t, tc.want, m.OnDelete)
+		})
+	}
+}
+
+func TestADecodingErrorQuotesNothing(t *testing.T) {
+	tests := map[string]string{
+		"broken":                      `{"metadata":{"name":"hunter2"`,
+		"broken at a character":       `hunter2`,
+		"a number for a name":         `{"metadata":{"name":["hunter2"]}}`,
+		"an object for an annotation": `{"metadata":{"annotations":{"hunter2":{"hunter2":"hunter2"}}}}`,
+		"a string for a number":       `{"spec":{"minReadySeconds":"hunter2"}}`,
+		"a huge number":               `{"spec":{"minReadySeconds":99999999999999999999999999999999}}`,
+		"a time":                      `{"metadata":{"creationTimestamp":"hunter2"}}`,
+		"a quantity":                  `{"spec":{"template":{"spec":{"containers":[{"resources":{"limits":{"cpu":"hunter2"}}}]}}}}`,
+		"a port":                      `{"spec":{"template":{"spec":{"containers":[{"livenessProbe":{"httpGet":{"port":{"a":"hunter2"}}}}]}}}}`,
+		"a list for the object":       `["hunter2"]`,
+		"nothing":                     ``,
+	}
+	for name, raw := range tests {
+		t.Run(name, func(t *testing.T) {
+			for _, k := range All() {
+				_, err := k.Decode([]byte(raw))
+				require.Error(t, err)
+				assert.NotContains(t, err.Error(), "hunter2")
+				assert.NotContains(t, err.Error(), "9999")
+				assert.NotContains(t, err.Error(), "\n")
+				assert.ErrorContains(t, err, "decode "+string(k.Name)+": ")
+			}
+		})
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, k := range All() {
+		raw, err := json.Marshal(example(f, k))
+		require.NoError(f, err)
+		f.Add(raw)
+	}
+	f.Add([]byte("null"))
+	f.Add([]byte(`{"metadata":{"creationTimestamp":5}}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		for _, k := range All() {
+			m, err := k.Decode(raw)
+			if err != nil {
+				assert.NotContains(t, err.Error(), "\n")
+				continue
+			}
+			assert.Equal(t, k.Name, m.Workload().Kind)
+			assert.NotNil(t, m.Template)
+			assert.Equal(t, m.Meta.Generation, k.Generation(m, m))
+		}
+	})
+}
+
+func TestGeneration(t *testing.T) {
+	same := map[reloader.WorkloadKind]int64{reloader.Deployment: 7, reloader.StatefulSet: 7, reloader.DaemonSet: 7}
+	next := map[reloader.WorkloadKind]int64{reloader.Deployment: 8, reloader.StatefulSet: 8, reloader.DaemonSet: 8}
+	deploymentOnly := maps.Clone(same)
+	deploymentOnly[reloader.Deployment] = 8
+	tests := map[string]struct {
+		change func(*Manifest)
+		want   map[reloader.WorkloadKind]int64
+	}{
+		"an update that changes nothing":  {func(*Manifest) {}, same},
+		"another label":                   {func(m *Manifest) { m.Meta.Labels = map[string]string{"a": "1"} }, same},
+		"another annotation":              {func(m *Manifest) { m.Meta.Annotations = map[string]string{"a": "2"} }, deploymentOnly},
+		"no annotation any more":          {func(m *Manifest) { m.Meta.Annotations = nil }, deploymentOnly},
+		"another image":                   {func(m *Manifest) { m.Template.Spec.Containers[0].Image = "web:2" }, next},
+		"an annotation of the template":   {func(m *Manifest) { m.Template.Annotations = map[string]string{"a": "1"} }, next},
+		"an empty list instead of none":   {func(m *Manifest) { m.Template.Spec.Volumes = []corev1.Volume{} }, same},
+		"a generation that was sent with": {func(m *Manifest) { m.Meta.Generation = 99 }, same},
+		"the spec and an annotation": {func(m *Manifest) {
+			m.Meta.Annotations = nil
+			m.Template.Spec.Containers[0].Image = "web:2"
+		}, next},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			for _, k := range All() {
+				updated := k.Manifest(example(t, k))
+				tc.change(updated)
+				assert.Equal(t, tc.want[k.Name], k.Generation(k.Manifest(example(t, k)), updated), k.Name)
+				assert.Equal(t, int64(1), k.Generation(nil, updated), k.Name)
+			}
+		})
+	}
+	assert.True(t, deployment().CountsAnnotations())
+	assert.False(t, statefulSet().CountsAnnotations())
+	assert.False(t, daemonSet().CountsAnnotations())
+}
+
+func TestParseStrategy(t *testing.T) {
+	for _, s := range []Strategy{EnvVars, Annotations} {
+		got, err := ParseStrategy(string(s))
+		require.NoError(t, err)
+		assert.Equal(t, s, got)
+	}
+	_, err := ParseStrategy("hope")
+	assert.ErrorContains(t, err, `"hope": use env-vars or annotations`)
+}
+
+func mark(k reloader.SourceKind, name, value, container string) Mark {
+	return Mark{
+		Source: reloader.Source{Kind: k, Namespace: "shop", Name: name}, Value: value,
+		Container: container, Env: policy.EnvName(k, name), UsedBy: []string{container},
+	}
+}
+
+func TestPatch(t *testing.T) {
+	settings := mark(reloader.ConfigMap, "settings", "v1-a", "main")
+	password := mark(reloader.Secret, "password", "v1-b", "main")
+	proxy := mark(reloader.ConfigMap, "proxy", "v1-c", "sidecar")
+	unmounted := proxy
+	unmounted.UsedBy = nil
+	tests := map[string]struct {
+		change Change
+		want   string
+	}{
+		"one variable": {
+			change: Change{UID: "first", Strategy: EnvVars, Marks: []Mark{settings}},
+			want: `{"metadata":{"uid":"first"},"spec":{"template":{"spec":{"containers":[
+				{"name":"main","env":[{"name":"STAKATER_SETTINGS_CONFIGMAP","value":"v1-a"}]}]}}}}`,
+		},
+		"with its record": {
+			change: Change{UID: "first", Strategy: EnvVars, Marks: []Mark{settings}, Record: "{}"},
+			want: `{"metadata":{"uid":"first","annotations":{"reloader.stakater.com/index":"{}"}},"spec":{"template":{"spec":{"containers":[
+				{"name":"main","env":[{"name":"STAKATER_SETTINGS_CONFIGMAP","value":"v1-a"}]}]}}}}`,
+		},
+		"several variables in several containers": {
+			change: Change{UID: "first", Strategy: EnvVars, Marks: []Mark{password, settings, proxy}},
+			want: `{"metadata":{"uid":"first"},"spec":{"template":{"spec":{"containers":[
+				{"name":"sidecar","env":[{"name":"STAKATER_PROXY_CONFIGMAP","value":"v1-c"}]},
+				{"name":"main","env":[{"name":"STAKATER_SETTINGS_CONFIGMAP","value":"v1-a"},{"name":"STAKATER_PASSWORD_SECRET","value":"v1-b"}]}]}}}}`,
+		},
+		"one source in the annotation": {
+			change: Change{UID: "first", Strategy: Annotations, Marks: []Mark{settings}},
+			want: `{"metadata":{"uid":"first"},"spec":{"template":{"metadata":{"annotations":{"reloader.stakater.com/last-reloaded-from":
+				"{\"type\":\"CONFIGMAP\",\"name\":\"settings\",\"namespace\":\"shop\",\"hash\":\"v1-a\",\"containerRefs\":[\"main\"]}"}}}}}`,
+		},
+		"several sources in the annotation, one that no container uses": {
+			change: Change{UID: "first", Strategy: Annotations, Marks: []Mark{password, unmounted}, Record: "{}"},
+			want: `{"metadata":{"uid":"first","annotations":{"reloader.stakater.com/index":"{}"}},"spec":{"template":{"metadata":{"annotations":{"reloader.stakater.com/last-reloaded-from":
+				"{\"type\":\"CONFIGMAP\",\"name\":\"proxy\",\"namespace\":\"shop\",\"hash\":\"v1-c\",\"containerRefs\":[],\"also\":[{\"type\":\"SECRET\",\"name\":\"password\",\"namespace\":\"shop\",\"hash\":\"v1-b\",\"containerRefs\":[\"main\"]}]}"}}}}}`,
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			tc.change.Keys = policy.DefaultKeys()
+			for _, k := range All() {
+				body, patchType, err := k.Patch(tc.change)
+				require.NoError(t, err)
+				assert.Equal(t, types.StrategicMergePatchType, patchType)
+				assert.JSONEq(t, tc.want, string(body))
+
+				for _, marks := range permutations(tc.change.Marks) {
+					other := tc.change
+					other.Marks = marks
+					again, _, err := k.Patch(other)
+					require.NoError(t, err)
+					assert.Equal(t, string(body), string(again))
+				}
+
+				object := example(t, k)
+				once := apply(t, object, body, k.NewObject())
+				assert.NotEqual(t, object, once)
+				assert.Equal(t, once, apply(t, once, body, k.NewObject()), "patched twice")
+				patched := k.Manifest(once)
+				assert.Len(t, patched.Template.Spec.Containers, 2)
+				assert.Equal(t, corev1.EnvVar{Name: "LEVEL", Value: "info"}, lastEnv(patched, "main"), "others' variables stay")
+			}
+		})
+	}
+}
+
+// lastEnv returns the last variable of a container: those of a patch come
+// before the ones that were there.
+func lastEnv(m *Manifest, container string) corev1.EnvVar {
+	for _, c := range m.Template.Spec.Containers {
+		if c.Name == container {
+			i := slices.IndexFunc(c.Env, func(e corev1.EnvVar) bool { return !strings.HasPrefix(e.Name, "STAKATER_") })
+			return c.Env[i]
+		}
+	}
+	return corev1.EnvVar{}
+}
+
+func apply(t *testing.T, object runtime.Object, patch []byte, into runtime.Object) runtime.Object {
+	t.Helper()
+	before, err := json.Marshal(object)
+	require.NoError(t, err)
+	after, err := strategicpatch.StrategicMergePatch(before, patch, into)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(after, into))
+	return into
+}
+
+func permutations(marks []Mark) [][]Mark {
+	if len(marks) < 2 {
+		return [][]Mark{marks}
+	}
+	var all [][]Mark
+	for i := range marks {
+		rest := slices.Delete(slices.Clone(marks), i, i+1)
+		for _, p := range permutations(rest) {
+			all = append(all, append([]Mark{marks[i]}, p...))
+		}
+	}
+	return all
+}
+
+func TestAPatchThatCannotBeMade(t *testing.T) {
+	tests := map[string]struct {
+		change Change
+		want   string
+	}{
+		"without marks":        {Change{Strategy: EnvVars}, "without marks"},
+		"an unknown strategy":  {Change{Strategy: "hope", Marks: []Mark{{}}}, `"hope"`},
+		"no strategy whatever": {Change{Marks: []Mark{{}}}, `""`},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, _, err := deployment().Patch(tc.change)
+			assert.ErrorContains(t, err, tc.want)
+		})
+	}
+}
