@@ -22,7 +22,7 @@ help: ## Show this help
 
 .PHONY: demo
 demo: ## Start a cluster on this machine and show reloads on it
-	go run ./e2e/demo
+	go run ./e2e/demo $(if $(KEEP),--keep)
 
 .PHONY: test
 test: ## Run all tests, the end-to-end ones on the local cluster too

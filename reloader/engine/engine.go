@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -122,8 +123,20 @@ func (e *Engine) Run(ctx context.Context) {
 	stats := e.Stats()
 	e.log.Info("ready", "workloads", stats.Workloads, "sources", stats.Sources, "after", e.clock.Since(started).String())
 	running.Go(func() { e.verifyRegularly(ctx) })
+	select {
+	case <-ctx.Done():
+		return
+	case <-e.clock.After(startOver):
+	}
+	// What the lists were decoded into is garbage now, and several times what
+	// the engine needs from here on.
+	debug.FreeOSMemory()
 	<-ctx.Done()
 }
+
+// startOver is how long after being ready the last of a start's memory is out
+// of use.
+const startOver = 2 * time.Second
 
 func synced(ctx context.Context, feeds []*feed) bool {
 	for _, f := range feeds {

@@ -45,9 +45,10 @@ type tracked struct {
 	active bool
 	// since is the earliest moment at which what is unresolved came in.
 	since moment
-	// expected is the generation that our own patch under way will make; it
-	// changes no reference.
-	expected int64
+	// expected is the generation that our own patch under way will make, made
+	// the newest that one has made with nobody in between; neither changes a
+	// reference.
+	expected, made int64
 	// carries is true if the workload has an index record, whatever its worth.
 	carries bool
 	// template, container and annotations are from the record, or what the
@@ -84,17 +85,21 @@ func (in *intake) observe(w reloader.Workload, meta metav1.Object, since moment)
 		in.workloads[w] = t
 		in.unresolved++
 	}
+	text, carries := meta.GetAnnotations()[in.settings.Keys.Index]
+	t.carries = carries
 	generation := meta.GetGeneration()
 	if t.resolved && t.generation == generation && t.keys == keys {
 		return
 	}
-	sameTemplate := t.resolved && t.active && (t.generation == generation || t.expected == generation)
+	sameTemplate := t.resolved && t.active &&
+		(t.generation == generation || t.expected == generation || t.generation < generation && generation <= t.made)
 	if t.resolved || t.generation == 0 {
 		t.since = since
 	}
+	if generation < t.generation {
+		t.made = 0 // restored from a backup: what follows may be anybody's
+	}
 	t.generation, t.keys = generation, keys
-	var text string
-	text, t.carries = meta.GetAnnotations()[in.settings.Keys.Index]
 	switch rec, err := trusted(text, meta, in.settings.Keys); {
 	case err == nil:
 		in.admit(w, t, meta.GetAnnotations(), rec)
@@ -131,15 +136,16 @@ func trusted(text string, meta metav1.Object, keys policy.Keys) (record.Record, 
 }
 
 // supply takes in a workload that has been read. It reports whether that
-// answered what was open: a read of another generation than the last event's
-// does not, and the event of that generation comes.
+// answered what was open: a read of another state than the last event's does
+// not, and the event of that state comes.
 func (in *intake) supply(m *kind.Manifest) bool {
 	rec := record.New(record.Identity{}, m.Template, in.settings.Keys)
+	keys := in.hash(m.Meta.Annotations)
 	w := m.Workload()
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	t := in.workloads[w]
-	if t == nil || t.uid != m.Meta.UID || t.generation != m.Meta.Generation {
+	if t == nil || t.uid != m.Meta.UID || t.generation != m.Meta.Generation || t.keys != keys {
 		return false
 	}
 	in.admit(w, t, m.Meta.Annotations, rec)
@@ -180,6 +186,7 @@ func (in *intake) admit(w reloader.Workload, t *tracked, annotations map[string]
 		in.retire(w, t)
 		return
 	}
+	in.ledger.enter(w)
 	if restarted && t.since != (moment{}) {
 		in.ledger.refresh(w, t.since)
 	}
@@ -275,9 +282,12 @@ func (in *intake) allResolved() bool {
 
 // target is what a patch of a workload needs.
 type target struct {
-	uid        types.UID
-	container  string
+	uid       types.UID
+	container string
+	// template is the hash of the pod template that is patched.
+	template   string
 	references []reloader.Reference
+	policy     *policy.Policy
 	// record for the generation after the patch; empty if the workload does
 	// not carry one.
 	record string
@@ -294,25 +304,25 @@ func (in *intake) aim(w reloader.Workload) (target, bool) {
 		return target{}, false
 	}
 	entry, _ := in.index.Get(w)
-	to := target{uid: t.uid, container: t.container, references: entry.References}
+	to := target{uid: t.uid, container: t.container, template: t.template, references: entry.References, policy: entry.Policy}
+	t.expected = max(t.generation, t.made) + 1
 	if t.carries {
 		text, err := in.forward(w, t, entry).Encode()
 		if err == nil {
 			to.record = text
 		}
 	}
-	t.expected = t.generation + 1
 	return to, true
 }
 
-// forward is the record of w for the generation after a patch of ours.
+// forward is the record of w for the generation that a patch of ours makes.
 func (in *intake) forward(w reloader.Workload, t *tracked, entry index.Entry) record.Record {
 	return record.Record{
 		Version:     record.Version,
 		Namespace:   w.Namespace,
 		Name:        w.Name,
 		UID:         string(t.uid),
-		Generation:  t.generation + 1,
+		Generation:  t.expected,
 		Template:    t.template,
 		Container:   t.container,
 		References:  entry.References,
@@ -322,17 +332,17 @@ func (in *intake) forward(w reloader.Workload, t *tracked, entry index.Entry) re
 }
 
 // landed notes that a patch of ours has made that generation. If nobody else
-// has written in between, the workload references what it did.
+// has written in between, the workload references what it did, and the event
+// that comes tells nothing new.
 func (in *intake) landed(w reloader.Workload, patched metav1.Object) {
-	keys := in.hash(patched.GetAnnotations())
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	t := in.workloads[w]
 	if t == nil || t.uid != patched.GetUID() {
 		return
 	}
-	if t.resolved && t.expected == patched.GetGeneration() && t.generation < t.expected {
-		t.generation, t.keys = t.expected, keys
+	if patched.GetGeneration() == t.expected {
+		t.made = t.expected
 	}
 	t.expected = 0
 }
@@ -356,7 +366,7 @@ func (in *intake) missed(w reloader.Workload, lookAgain bool) {
 	}
 }
 
-// hash covers the annotations from which policies and records are made.
+// hash covers the annotations from which policies are made.
 func (in *intake) hash(annotations map[string]string) uint64 {
 	var h maphash.Hash
 	h.SetSeed(in.seed)
@@ -365,7 +375,7 @@ func (in *intake) hash(annotations map[string]string) uint64 {
 		k.Auto, k.ConfigMapAuto, k.SecretAuto, k.SecretProviderClassAuto,
 		k.ConfigMapNamed, k.SecretNamed, k.SecretProviderClassNamed,
 		k.ConfigMapExclude, k.SecretExclude, k.SecretProviderClassExclude,
-		k.Search, k.Index,
+		k.Search,
 	} {
 		value, ok := annotations[key]
 		if ok {

@@ -54,8 +54,6 @@ type account struct {
 	rolledOut fingerprint.Fingerprint
 	applied   map[reloader.Workload]fingerprint.Fingerprint
 	waiting   map[reloader.Workload]struct{}
-	// open is true between a change and owe: who waits is not known yet.
-	open bool
 	// newcomers have brought the source in at that moment and wait for the
 	// first look at it.
 	newcomers map[reloader.Workload]moment
@@ -95,14 +93,29 @@ func newLedger() *ledger {
 	}
 }
 
+// enter notes that w is in the index. Until it leaves, its sources count.
+func (l *ledger) enter(w reloader.Workload) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.workloads[w] == nil {
+		l.workloads[w] = new(dependent)
+	}
+}
+
 // join notes that w depends on the gained sources since that moment, or, with
 // the zero moment, since before the engine looked. It returns those that have
 // to be read: for the first time, or because they have been written since.
 func (l *ledger) join(w reloader.Workload, since moment, gained ...reloader.Source) (toRead []reloader.Source) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	d := l.workload(w)
+	d := l.workloads[w]
+	if d == nil {
+		return nil
+	}
 	for _, s := range gained {
+		if _, waits := d.pending[s]; waits {
+			continue
+		}
 		a := l.account(s)
 		late := since != (moment{}) && (!a.read || !a.absent && a.written.after(since))
 		if late {
@@ -110,9 +123,10 @@ func (l *ledger) join(w reloader.Workload, since moment, gained ...reloader.Sour
 		}
 		if late || !a.read {
 			toRead = append(toRead, s)
-		} else {
-			settle(d, w, s, a)
+			continue
 		}
+		settle(d, w, s, a)
+		closeIfSettled(a)
 	}
 	return toRead
 }
@@ -167,67 +181,86 @@ func (l *ledger) news(s reloader.Source, version uint64) bool {
 	return !a.read || version == 0 || a.absent || version > a.version
 }
 
-// look notes what has been read of s. If tell is true, owe has to be called
-// with those that depend on it by then. A reading that is older than another
-// one counts for nothing, and has to be repeated.
-func (l *ledger) look(s reloader.Source, c content) (tell, outdated bool) {
+// relisted is news for what a list has brought after events were missed. A
+// version that is older than one that was read is no mistake then: the API
+// server may have got its data back from a backup.
+func (l *ledger) relisted(s reloader.Source, version uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.account(s)
+	differs := version != a.version
+	if version < a.version {
+		a.version = 0
+	}
+	return !a.read || a.absent || differs
+}
+
+// look notes what has been read of s, and returns the workloads that do not
+// have it, of those that depend on s at that moment: dependents is called
+// under the ledger's lock, so that nobody can join in between. A reading that
+// is older than another one counts for nothing and has to be repeated.
+func (l *ledger) look(s reloader.Source, c content, dependents func() []reloader.Workload) (overdue []reloader.Workload, outdated bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.sources[s]
 	if a == nil {
-		return false, false
+		return nil, false
 	}
 	if !c.absent && c.version < a.version {
-		return false, true
+		return nil, true
 	}
-	first, wasAbsent := !a.read, a.absent
+	first, wasAbsent, newcomers := !a.read, a.absent, a.newcomers
 	if first {
 		a.read = true
 		l.unread[shelfOf(s)]--
 	}
-	a.absent = c.absent
+	a.absent, a.newcomers = c.absent, nil
 	if c.absent {
-		a.newcomers = nil
-		return false, false
+		return nil, false
 	}
 	a.version = c.version
+	changed := false
 	if a.current != c.fingerprint {
 		// What was created and edited before we looked may have reached pods
 		// that waited for it in between. Other first sights are adopted.
-		a.open = a.current != "" || !first && wasAbsent && !c.untouched
+		changed = a.current != "" || !first && wasAbsent && !c.untouched
 		a.current, a.written = c.fingerprint, c.written
-		closeIfSettled(a)
 	}
-	return a.open || len(a.newcomers) > 0, false
+	if changed || len(newcomers) > 0 {
+		for _, w := range dependents() {
+			since, isNew := newcomers[w]
+			if isNew {
+				put(&a.applied, w, a.had(since, c.untouched))
+			}
+			if d := l.workloads[w]; d != nil && (changed || isNew) && want(d, w, s, a) {
+				overdue = append(overdue, w)
+			}
+		}
+	}
+	closeIfSettled(a)
+	return overdue, false
 }
 
-// owe notes that the content that was read is due to the dependents, and
-// returns those that do not have it.
-func (l *ledger) owe(s reloader.Source, c content, dependents []reloader.Workload) (overdue []reloader.Workload) {
+// had returns what pods have that started at that moment: the present content,
+// or something older.
+func (a *account) had(since moment, untouched bool) fingerprint.Fingerprint {
+	if !untouched && a.written.after(since) {
+		return ""
+	}
+	return a.current
+}
+
+// notFound notes that a list did not hold those of the sources that have still
+// not been read.
+func (l *ledger) notFound(sources []reloader.Source) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a := l.sources[s]
-	if a == nil {
-		return nil
-	}
-	newcomers := a.newcomers
-	a.newcomers = nil
-	for _, w := range dependents {
-		since, isNew := newcomers[w]
-		if isNew {
-			have := a.current
-			if !c.untouched && a.written.after(since) {
-				have = ""
-			}
-			put(&a.applied, w, have)
-		}
-		if d := l.workloads[w]; d != nil && (a.open || isNew) && want(d, w, s, a) {
-			overdue = append(overdue, w)
+	for _, s := range sources {
+		if a := l.sources[s]; a != nil && !a.read {
+			a.read, a.absent, a.newcomers = true, true, nil
+			l.unread[shelfOf(s)]--
 		}
 	}
-	a.open = false
-	closeIfSettled(a)
-	return overdue
 }
 
 // due returns what w has yet to get, in a fixed order.
@@ -251,6 +284,16 @@ func (l *ledger) due(w reloader.Workload) []debt {
 // paid notes that w has got the debts. It reports whether more has come up
 // meanwhile.
 func (l *ledger) paid(w reloader.Workload, debts []debt) (more bool) {
+	return l.got(w, debts, true)
+}
+
+// doubt notes that w may have got the debts, or not: whatever comes next is
+// due to it, even what it had before.
+func (l *ledger) doubt(w reloader.Workload, debts []debt) {
+	l.got(w, debts, false)
+}
+
+func (l *ledger) got(w reloader.Workload, debts []debt, certain bool) (more bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	d := l.workloads[w]
@@ -259,13 +302,16 @@ func (l *ledger) paid(w reloader.Workload, debts []debt) (more bool) {
 	}
 	for _, b := range debts {
 		a := l.sources[b.source]
-		switch {
-		case a == nil:
-		case a.current == b.fingerprint:
-			settle(d, w, b.source, a)
-		default:
-			put(&a.applied, w, b.fingerprint)
+		if a == nil {
+			continue
 		}
+		have := b.fingerprint
+		if !certain {
+			have = ""
+		}
+		put(&a.applied, w, have)
+		want(d, w, b.source, a)
+		closeIfSettled(a)
 	}
 	return len(d.pending) > 0
 }
@@ -275,15 +321,25 @@ func (l *ledger) paid(w reloader.Workload, debts []debt) (more bool) {
 func (l *ledger) refresh(w reloader.Workload, at moment) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	d := l.workload(w)
-	if at.version <= d.fresh.version {
+	d := l.workloads[w]
+	if d == nil || at.version <= d.fresh.version {
 		return
 	}
 	d.fresh = at
 	for s := range maps.Clone(d.pending) {
 		if a := l.sources[s]; !a.written.after(at) {
 			settle(d, w, s, a)
+			closeIfSettled(a)
 		}
+	}
+}
+
+// abandon forgets s if nobody depends on it.
+func (l *ledger) abandon(s reloader.Source, depended func(reloader.Source) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a := l.sources[s]; a != nil && !depended(s) {
+		l.forget(s, a)
 	}
 }
 
@@ -311,6 +367,14 @@ func (l *ledger) leave(w reloader.Workload, lost []reloader.Source, depended fun
 		}
 		delete(l.workloads, w)
 	}
+}
+
+// exists reports whether s was there at the last look.
+func (l *ledger) exists(s reloader.Source) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.sources[s]
+	return a != nil && a.read && !a.absent
 }
 
 // sweep forgets the sources for which depended says no: those that only a
@@ -381,16 +445,6 @@ func (l *ledger) account(s reloader.Source) *account {
 	return a
 }
 
-// workload returns what is known of w. l.mu is held.
-func (l *ledger) workload(w reloader.Workload) *dependent {
-	d := l.workloads[w]
-	if d == nil {
-		d = new(dependent)
-		l.workloads[w] = d
-	}
-	return d
-}
-
 // partFrom takes w out of the account of s. l.mu is held.
 func (l *ledger) partFrom(w reloader.Workload, s reloader.Source) {
 	if d := l.workloads[w]; d != nil {
@@ -431,17 +485,18 @@ func want(d *dependent, w reloader.Workload, s reloader.Source, a *account) bool
 	return true
 }
 
-// settle notes that w has the present content of s.
+// settle notes that w has the present content of s. When all of an account is
+// done, closeIfSettled follows.
 func settle(d *dependent, w reloader.Workload, s reloader.Source, a *account) {
 	delete(d.pending, s)
 	delete(a.waiting, w)
+	delete(a.newcomers, w)
 	put(&a.applied, w, a.current)
-	closeIfSettled(a)
 }
 
 // closeIfSettled moves the account on when nobody waits any more.
 func closeIfSettled(a *account) {
-	if !a.open && len(a.waiting) == 0 {
+	if len(a.waiting) == 0 {
 		a.rolledOut, a.applied, a.waiting = a.current, nil, nil
 	}
 }

@@ -31,8 +31,8 @@ func written(version uint64, value string) content {
 	return content{fingerprint: fingerprint.Fingerprint(value), version: version, written: at(version)}
 }
 
-// created is a source that nobody has written to since its creation.
-func created(version uint64, value string) content {
+// untouched is a source that nobody has written to since its creation.
+func untouched(version uint64, value string) content {
 	c := written(version, value)
 	c.untouched = true
 	return c
@@ -57,6 +57,7 @@ func (b *book) before(w reloader.Workload, on ...reloader.Source) []reloader.Sou
 // starts is the admission of w, or a change of its template, in that version:
 // its pods start anew.
 func (b *book) starts(w reloader.Workload, version uint64, on ...reloader.Source) []reloader.Source {
+	b.enter(w)
 	b.refresh(w, at(version))
 	return b.depends(w, at(version), on...)
 }
@@ -67,6 +68,7 @@ func (b *book) depends(w reloader.Workload, since moment, on ...reloader.Source)
 			b.dependents[s] = append(b.dependents[s], w)
 		}
 	}
+	b.enter(w)
 	return b.join(w, since, on...)
 }
 
@@ -91,12 +93,25 @@ func (b *book) ends(w reloader.Workload, on ...reloader.Source) {
 // reads is a look at s and what follows from it.
 func (b *book) reads(s reloader.Source, c content) (overdue []reloader.Workload) {
 	b.t.Helper()
-	tell, outdated := b.look(s, c)
+	overdue, outdated := b.look(s, c, b.of(s))
 	require.False(b.t, outdated, "%s in version %d", s, c.version)
-	if !tell {
+	return overdue
+}
+
+// of returns what a look at s asks for.
+func (b *book) of(s reloader.Source) func() []reloader.Workload {
+	return func() []reloader.Workload { return b.dependents[s] }
+}
+
+// overtaken is a look that comes after that of a newer reading.
+func (b *book) overtaken(s reloader.Source, c content) {
+	b.t.Helper()
+	overdue, outdated := b.look(s, c, func() []reloader.Workload {
+		assert.Fail(b.t, "nobody is asked for")
 		return nil
-	}
-	return b.owe(s, c, slices.Clone(b.dependents[s]))
+	})
+	assert.True(b.t, outdated)
+	assert.Empty(b.t, overdue)
 }
 
 // reloads pays everything that w is due.
@@ -131,7 +146,6 @@ func (b *book) assertSettled() {
 	b.t.Helper()
 	for s, a := range b.sources {
 		assert.True(b.t, a.read, "%s is unread", s)
-		assert.False(b.t, a.open, "%s is open", s)
 		assert.Empty(b.t, a.waiting, "waiting for %s", s)
 		assert.Empty(b.t, a.applied, "applied of %s", s)
 		assert.Empty(b.t, a.newcomers, "newcomers to %s", s)
@@ -163,7 +177,7 @@ func TestWhatIsDue(t *testing.T) {
 				b.before(web, settings)
 				b.reads(settings, content{absent: true})
 				b.created(settings)
-				b.reads(settings, created(10, "a"))
+				b.reads(settings, untouched(10, "a"))
 			},
 		},
 		"a change after the first look is due": {
@@ -223,7 +237,7 @@ func TestWhatIsDue(t *testing.T) {
 		"a source created after its workload is not": {
 			happens: func(b *book) {
 				b.starts(web, 5, settings)
-				b.reads(settings, created(6, "a"))
+				b.reads(settings, untouched(6, "a"))
 			},
 		},
 		"a source created after a look that did not find it is not": {
@@ -231,7 +245,7 @@ func TestWhatIsDue(t *testing.T) {
 				b.starts(web, 5, settings)
 				b.reads(settings, content{absent: true})
 				b.created(settings)
-				b.reads(settings, created(7, "a"))
+				b.reads(settings, untouched(7, "a"))
 			},
 		},
 		"a source created and edited before the look is": {
@@ -259,7 +273,7 @@ func TestWhatIsDue(t *testing.T) {
 				b.reads(password, written(1, "p"))
 				b.dependents[settings] = []reloader.Workload{web}
 				b.created(settings)
-				b.reads(settings, created(7, "a"))
+				b.reads(settings, untouched(7, "a"))
 			},
 		},
 		"deleted and created again with the same data is no change": {
@@ -267,7 +281,7 @@ func TestWhatIsDue(t *testing.T) {
 				b.before(web, settings)
 				b.reads(settings, written(1, "a"))
 				b.reads(settings, content{absent: true})
-				b.reads(settings, created(3, "a"))
+				b.reads(settings, untouched(3, "a"))
 			},
 		},
 		"deleted and created again with other data is a change": {
@@ -275,7 +289,7 @@ func TestWhatIsDue(t *testing.T) {
 				b.before(web, settings)
 				b.reads(settings, written(1, "a"))
 				b.reads(settings, content{absent: true})
-				b.reads(settings, created(3, "b"))
+				b.reads(settings, untouched(3, "b"))
 			},
 			want: map[reloader.Workload][]debt{web: due(debt{settings, "b"})},
 		},
@@ -329,6 +343,111 @@ func TestWhatIsDue(t *testing.T) {
 			},
 			want: map[reloader.Workload][]debt{web: due(debt{settings, "c"})},
 		},
+		"there and back again while a reload is under way is due nothing, and the account is closed": {
+			happens: func(b *book) {
+				b.before(web, settings)
+				b.reads(settings, written(1, "a"))
+				b.reads(settings, written(2, "b"))
+				underWay := b.due(web)
+				b.reads(settings, written(3, "a"))
+				b.reads(settings, written(4, "b"))
+				assert.False(b.t, b.paid(web, underWay))
+			},
+		},
+		"back again while one of two reloads is under way is due to that one alone": {
+			happens: func(b *book) {
+				b.before(web, settings)
+				b.before(worker, settings)
+				b.reads(settings, written(1, "a"))
+				b.reads(settings, written(2, "b"))
+				underWay := b.due(web)
+				b.reads(settings, written(3, "a"))
+				assert.True(b.t, b.paid(web, underWay))
+			},
+			want: map[reloader.Workload][]debt{web: due(debt{settings, "a"})},
+		},
+		"a reload without an answer stays due": {
+			happens: func(b *book) {
+				b.before(web, settings)
+				b.reads(settings, written(1, "a"))
+				b.reads(settings, written(2, "b"))
+				b.doubt(web, b.due(web))
+			},
+			want: map[reloader.Workload][]debt{web: due(debt{settings, "b"})},
+		},
+		"a reload without an answer that is done again is done": {
+			happens: func(b *book) {
+				b.before(web, settings)
+				b.reads(settings, written(1, "a"))
+				b.reads(settings, written(2, "b"))
+				b.doubt(web, b.due(web))
+				b.reloads(web)
+			},
+		},
+		"back again after a reload without an answer is due, as that may have landed": {
+			happens: func(b *book) {
+				b.before(web, settings)
+				b.reads(settings, written(1, "a"))
+				b.reads(settings, written(2, "b"))
+				b.doubt(web, b.due(web))
+				b.reads(settings, written(3, "a"))
+			},
+			want: map[reloader.Workload][]debt{web: due(debt{settings, "a"})},
+		},
+		"back again during a reload without an answer is due, as that may have landed": {
+			happens: func(b *book) {
+				b.before(web, settings)
+				b.reads(settings, written(1, "a"))
+				b.reads(settings, written(2, "b"))
+				underWay := b.due(web)
+				b.reads(settings, written(3, "a"))
+				assert.Empty(b.t, b.due(web))
+				b.doubt(web, underWay)
+			},
+			want: map[reloader.Workload][]debt{web: due(debt{settings, "a"})},
+		},
+		"a reload without an answer is doubted for its workload alone": {
+			happens: func(b *book) {
+				b.before(web, settings)
+				b.before(worker, settings)
+				b.reads(settings, written(1, "a"))
+				b.reads(settings, written(2, "b"))
+				b.doubt(web, b.due(web))
+				b.reads(settings, written(3, "a"))
+			},
+			want: map[reloader.Workload][]debt{web: due(debt{settings, "a"})},
+		},
+		"a template changed by others ends the doubt": {
+			happens: func(b *book) {
+				b.before(web, settings)
+				b.reads(settings, written(1, "a"))
+				b.reads(settings, written(2, "b"))
+				b.doubt(web, b.due(web))
+				b.refresh(web, at(3))
+			},
+		},
+		"a template changed by others during a reload without an answer leaves no doubt": {
+			happens: func(b *book) {
+				b.before(web, settings)
+				b.reads(settings, written(1, "a"))
+				b.reads(settings, written(2, "b"))
+				underWay := b.due(web)
+				b.refresh(web, at(3))
+				b.doubt(web, underWay)
+			},
+		},
+		"a workload that leaves during a reload without an answer leaves nothing behind": {
+			happens: func(b *book) {
+				b.before(web, settings)
+				b.before(worker, settings)
+				b.reads(settings, written(1, "a"))
+				b.reads(settings, written(2, "b"))
+				underWay := b.due(web)
+				b.ends(web, settings)
+				b.doubt(web, underWay)
+				b.reloads(worker)
+			},
+		},
 		"a newcomer after a change has it, while it is still due to others": {
 			happens: func(b *book) {
 				b.before(web, settings)
@@ -359,46 +478,98 @@ func TestWhatIsDue(t *testing.T) {
 			},
 			want: map[reloader.Workload][]debt{worker: due(debt{settings, "b"})},
 		},
-		"a newcomer that joins after the dependents were asked for gets the change by the next look": {
+		"a newcomer that joins right before the look at a change gets it by that look": {
+			happens: func(b *book) {
+				b.before(web, settings)
+				b.reads(settings, written(1, "a"))
+				require.Empty(b.t, b.starts(worker, 2, settings))
+				assert.Equal(b.t, []reloader.Workload{web, worker}, b.reads(settings, written(3, "b")))
+			},
+			want: map[reloader.Workload][]debt{web: due(debt{settings, "b"}), worker: due(debt{settings, "b"})},
+		},
+		"a newcomer that joins right after the look at a change gets it by the next look": {
 			happens: func(b *book) {
 				b.before(web, settings)
 				b.reads(settings, written(1, "a"))
 				change := written(3, "b")
-				tell, _ := b.look(settings, change)
-				require.True(b.t, tell)
-				asked := slices.Clone(b.dependents[settings])
+				assert.Equal(b.t, []reloader.Workload{web}, b.reads(settings, change))
 				require.Equal(b.t, []reloader.Source{settings}, b.starts(worker, 2, settings))
-				b.owe(settings, change, asked)
-				b.reads(settings, change)
+				assert.Equal(b.t, []reloader.Workload{worker}, b.reads(settings, change))
 			},
 			want: map[reloader.Workload][]debt{web: due(debt{settings, "b"}), worker: due(debt{settings, "b"})},
+		},
+		"a newcomer of the first of two looks is due what the second shows": {
+			happens: func(b *book) {
+				b.starts(web, 2, settings)
+				assert.Empty(b.t, b.reads(settings, untouched(3, "a")))
+				assert.Equal(b.t, []reloader.Workload{web}, b.reads(settings, written(4, "b")))
+			},
+			want: map[reloader.Workload][]debt{web: due(debt{settings, "b"})},
 		},
 		"a look that another overtook does not speak for that one's newcomers": {
 			happens: func(b *book) {
 				b.starts(web, 2, settings)
-				first, second := created(3, "a"), written(4, "b")
-				tell, _ := b.look(settings, first)
-				require.True(b.t, tell)
-				tell, _ = b.look(settings, second)
-				require.True(b.t, tell)
-				b.owe(settings, first, b.dependents[settings])
-				b.owe(settings, second, b.dependents[settings])
+				first, second := untouched(3, "a"), written(4, "b")
+				assert.Equal(b.t, []reloader.Workload{web}, b.reads(settings, second))
+				b.overtaken(settings, first)
 			},
 			want: map[reloader.Workload][]debt{web: due(debt{settings, "b"})},
+		},
+		"a look that another overtook leaves that one's newcomers to the next": {
+			happens: func(b *book) {
+				b.before(web, settings)
+				b.reads(settings, written(4, "b"))
+				require.Equal(b.t, []reloader.Source{settings}, b.starts(worker, 3, settings))
+				b.overtaken(settings, written(2, "a"))
+				assert.Equal(b.t, []reloader.Workload{worker}, b.reads(settings, written(4, "b")))
+			},
+			want: map[reloader.Workload][]debt{worker: due(debt{settings, "b"})},
+		},
+		"a change that nobody cares for does not close the next one": {
+			happens: func(b *book) {
+				b.before(web, settings)
+				b.reads(settings, written(1, "a"))
+				overdue, outdated := b.look(settings, written(3, "b"), func() []reloader.Workload { return nil })
+				require.Empty(b.t, overdue)
+				require.False(b.t, outdated)
+				assert.Equal(b.t, []reloader.Workload{web}, b.reads(settings, written(4, "c")))
+			},
+			want: map[reloader.Workload][]debt{web: due(debt{settings, "c"})},
 		},
 		"a look that another overtook does not close the change for that one's dependents": {
 			happens: func(b *book) {
 				b.before(web, settings)
 				b.reads(settings, written(1, "a"))
-				ignored, second := written(3, "b"), written(4, "c")
-				tell, _ := b.look(settings, ignored)
-				require.True(b.t, tell)
-				tell, _ = b.look(settings, second)
-				require.True(b.t, tell)
-				b.owe(settings, ignored, nil)
-				b.owe(settings, second, b.dependents[settings])
+				assert.Equal(b.t, []reloader.Workload{web}, b.reads(settings, written(4, "c")))
+				b.overtaken(settings, written(3, "b"))
 			},
 			want: map[reloader.Workload][]debt{web: due(debt{settings, "c"})},
+		},
+		"who is not in the index joins nothing": {
+			happens: func(b *book) {
+				assert.Empty(b.t, b.join(web, at(2), settings))
+				b.refresh(web, at(2))
+				assert.Empty(b.t, b.sources)
+				assert.Empty(b.t, b.workloads)
+			},
+		},
+		"who has left joins nothing": {
+			happens: func(b *book) {
+				b.before(web, settings)
+				b.ends(web, settings)
+				assert.Empty(b.t, b.join(web, at(2), settings))
+				assert.Empty(b.t, b.sources)
+				assert.Empty(b.t, b.workloads)
+			},
+		},
+		"to enter again takes nothing from what is due": {
+			happens: func(b *book) {
+				b.before(web, settings)
+				b.reads(settings, written(1, "a"))
+				b.reads(settings, written(2, "b"))
+				b.enter(web)
+			},
+			want: map[reloader.Workload][]debt{web: due(debt{settings, "b"})},
 		},
 		"who joins again what it waits for goes on waiting": {
 			happens: func(b *book) {
@@ -442,17 +613,6 @@ func TestWhatIsDue(t *testing.T) {
 				b.reads(settings, written(1, "a"))
 				b.refresh(web, at(3))
 				b.reads(settings, written(2, "b"))
-			},
-		},
-		"a template changed by others between look and owe brings it": {
-			happens: func(b *book) {
-				b.before(web, settings)
-				b.reads(settings, written(1, "a"))
-				change := written(2, "b")
-				tell, _ := b.look(settings, change)
-				require.True(b.t, tell)
-				b.refresh(web, at(3))
-				assert.Empty(b.t, b.owe(settings, change, b.dependents[settings]))
 			},
 		},
 		"a template changed by others brings only what was written before": {
@@ -531,9 +691,8 @@ func TestWhatIsDue(t *testing.T) {
 			happens: func(b *book) {
 				b.starts(web, 2, settings)
 				b.ends(web, settings)
-				tell, outdated := b.look(settings, written(3, "a"))
-				assert.False(b.t, tell)
-				assert.False(b.t, outdated)
+				assert.Empty(b.t, b.reads(settings, written(3, "a")))
+				assert.Empty(b.t, b.sources)
 			},
 		},
 		"a sweep takes what nobody depends on, due or not": {
@@ -563,9 +722,112 @@ func TestAnOlderReadingCountsForNothing(t *testing.T) {
 	b.reads(settings, written(5, "b"))
 	b.reloads(web)
 
-	tell, outdated := b.look(settings, written(4, "a"))
-	assert.False(t, tell)
-	assert.True(t, outdated)
+	b.overtaken(settings, written(4, "a"))
+	b.assertDue(nil)
+}
+
+// After a restore of the API server's data versions go back. The list that
+// follows says so; until then what is read counts for older.
+func TestVersionsGoBackAfterARestore(t *testing.T) {
+	tests := map[string]struct {
+		happens  func(b *book)
+		version  uint64
+		want     bool
+		wantRead content
+		wantDue  []debt
+	}{
+		"to a version with other content: it is due": {
+			happens: func(*book) {}, version: 3, want: true,
+			wantRead: written(3, "a"), wantDue: []debt{{settings, "a"}},
+		},
+		"to a version with the same content: nothing is": {
+			happens: func(*book) {}, version: 3, want: true,
+			wantRead: written(3, "b"),
+		},
+		"to a version from before what is still due: that is not due any more": {
+			happens: func(b *book) { b.reads(settings, written(8, "c")) }, version: 3, want: true,
+			wantRead: written(3, "b"),
+		},
+		"and events were missed: a newer version is news": {
+			happens: func(*book) {}, version: 9, want: true,
+			wantRead: written(9, "c"), wantDue: []debt{{settings, "c"}},
+		},
+		"and nothing has changed: the same version is none": {
+			happens: func(*book) {}, version: 5,
+			wantRead: written(5, "b"),
+		},
+		"and it was gone: whatever comes is news": {
+			happens: func(b *book) { b.reads(settings, content{absent: true}) }, version: 5, want: true,
+			wantRead: written(5, "b"),
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			b := newBook(t)
+			b.before(web, settings)
+			b.reads(settings, written(5, "b"))
+			tc.happens(b)
+			if tc.wantRead.version < 5 {
+				b.overtaken(settings, tc.wantRead)
+			}
+			assert.Equal(t, tc.want, b.relisted(settings, tc.version))
+			b.reads(settings, tc.wantRead)
+			assert.Equal(t, tc.wantDue, b.due(web))
+			assert.False(t, b.news(settings, tc.version))
+			assert.True(t, b.news(settings, tc.version+1))
+		})
+	}
+}
+
+func TestAListOfWhatWasNeverReadIsNews(t *testing.T) {
+	b := newBook(t)
+	b.before(web, settings)
+	assert.True(t, b.relisted(settings, 0))
+	assert.True(t, b.relisted(settings, 5))
+}
+
+func TestNotFound(t *testing.T) {
+	b := newBook(t)
+	b.starts(web, 2, settings, password)
+	b.reads(password, written(3, "p"))
+	b.reloads(web)
+	other := configMap("other")
+
+	// A list knows nothing of what was read meanwhile, nor of what was forgotten.
+	b.notFound([]reloader.Source{settings, password, other})
+	assert.False(t, b.exists(settings))
+	assert.True(t, b.exists(password))
+	assert.False(t, b.exists(other))
+	assert.NotContains(t, b.sources, other)
+	b.notFound([]reloader.Source{settings})
+	b.assertDue(nil)
+
+	b.ledger.created(settings)
+	b.reads(settings, untouched(4, "a"))
+	assert.True(t, b.exists(settings))
+	b.assertDue(nil)
+	b.reads(settings, content{absent: true})
+	assert.False(t, b.exists(settings))
+}
+
+func TestAbandon(t *testing.T) {
+	b := newBook(t)
+	b.before(web, settings)
+	b.reads(settings, written(1, "a"))
+	b.reads(settings, written(2, "b"))
+	// An event comes of a source that nobody asks for any more.
+	b.news(password, 5)
+	require.False(t, b.allRead())
+	b.abandon(password, b.depended)
+	b.abandon(password, b.depended)
+	b.abandon(settings, b.depended)
+	assert.True(t, b.allRead())
+	assert.NotContains(t, b.sources, password)
+	b.assertDue(map[reloader.Workload][]debt{web: {{settings, "b"}}})
+
+	b.dependents[settings] = nil
+	b.abandon(settings, b.depended)
+	assert.Empty(t, b.sources)
 	b.assertDue(nil)
 }
 
@@ -644,4 +906,33 @@ func TestAShelfIsSearchedForEverybodyWhoAsked(t *testing.T) {
 	b.searched(on, b.searchersOn(on))
 	assert.Empty(t, b.searchers)
 	assert.True(t, b.allRead())
+}
+
+// A workload whose template was changed before a restore is not fresh for ever:
+// what is written after it has lower versions.
+func TestWhatIsWrittenAfterARestoreIsDueToWhoWasFreshBeforeIt(t *testing.T) {
+	openBug(t, "dependent.fresh keeps its version from before the restore")
+	tests := map[string]struct {
+		restored, now content
+		want          []debt
+	}{
+		"the restore brought other content": {
+			restored: written(80, "a"), now: written(80, "a"), want: []debt{{settings, "a"}},
+		},
+		"it is written to after the restore": {
+			restored: written(80, "b"), now: written(85, "c"), want: []debt{{settings, "c"}},
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			b := newBook(t)
+			b.starts(web, 100, settings)
+			b.reads(settings, written(90, "b"))
+			require.Empty(t, b.due(web))
+			require.True(t, b.relisted(settings, tc.restored.version))
+			b.reads(settings, tc.restored)
+			b.reads(settings, tc.now)
+			assert.Equal(t, tc.want, b.due(web))
+		})
+	}
 }

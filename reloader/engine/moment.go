@@ -1,8 +1,8 @@
 package engine
 
 import (
-	"bytes"
 	"strconv"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -56,7 +56,7 @@ func dataWritten(o metav1.Object) moment {
 		if f.FieldsV1 == nil || f.Time == nil {
 			continue
 		}
-		if raw := f.FieldsV1.Raw; !bytes.Contains(raw, []byte(`"f:data"`)) && !bytes.Contains(raw, []byte(`"f:binaryData"`)) {
+		if fields := f.FieldsV1.GetRawString(); !strings.Contains(fields, `"f:data"`) && !strings.Contains(fields, `"f:binaryData"`) {
 			continue
 		}
 		if f.Time.After(m.time) {

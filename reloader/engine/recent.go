@@ -31,15 +31,19 @@ func newRecent() *recent {
 func (r *recent) created(s reloader.Source, version uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, again := r.versions[s]; !again {
-		delete(r.versions, r.ring[r.next])
-		r.ring[r.next] = s
-		r.next = (r.next + 1) % len(r.ring)
+	if _, again := r.versions[s]; again {
+		// Pods may have what the first one held.
+		r.versions[s] = 0
+		return
 	}
+	delete(r.versions, r.ring[r.next])
+	r.ring[r.next] = s
+	r.next = (r.next + 1) % len(r.ring)
 	r.versions[s] = version
 }
 
-// untouched reports whether s is known to be as it was created.
+// untouched reports whether s is known to be as it was created, for the first
+// time in a while.
 func (r *recent) untouched(s reloader.Source, version uint64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -45,7 +45,7 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 	started := e.clock.Now()
 	body, patchType, err := k.Patch(kind.Change{
 		UID:      to.uid,
-		Marks:    marks(debts, to),
+		Marks:    e.marks(debts, to),
 		Strategy: e.strategy,
 		Record:   to.record,
 		Keys:     e.settings.Keys,
@@ -62,7 +62,7 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 		Latency:    e.clock.Since(started),
 	}
 	if err != nil {
-		return e.refused(w, r, err)
+		return e.refused(r, debts, err)
 	}
 	e.intake.landed(w, patched)
 	if e.ledger.paid(w, debts) {
@@ -74,8 +74,13 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 }
 
 // refused sorts the failure of a patch by what has to happen next.
-func (e *Engine) refused(w reloader.Workload, r report.Reload, err error) error {
+func (e *Engine) refused(r report.Reload, debts []debt, err error) error {
+	w := r.Workload
 	switch {
+	case denied(err), apierrors.IsForbidden(err):
+		e.intake.missed(w, false)
+		e.reporter.Failed(r, reloader.OutcomeStalled, err)
+		return stalledError{err}
 	case apierrors.IsNotFound(err):
 		// The event of its deletion comes, and forgets what was due.
 		e.intake.missed(w, false)
@@ -84,14 +89,11 @@ func (e *Engine) refused(w reloader.Workload, r report.Reload, err error) error 
 		// It is not what we took it for: another one of that name, or other
 		// containers.
 		e.intake.missed(w, true)
-		e.reporter.Failed(r, reloader.OutcomeRetry, err)
-		return err
-	case apierrors.IsForbidden(err), denied(err):
+	default:
+		// It may have arrived all the same.
 		e.intake.missed(w, false)
-		e.reporter.Failed(r, reloader.OutcomeStalled, err)
-		return stalledError{err}
+		e.ledger.doubt(w, debts)
 	}
-	e.intake.missed(w, false)
 	e.reporter.Failed(r, reloader.OutcomeRetry, err)
 	return err
 }
@@ -109,10 +111,19 @@ func denied(err error) bool {
 		strings.HasPrefix(status.Status().Message, "admission webhook ")
 }
 
-func marks(debts []debt, to target) []kind.Mark {
+// marks returns what each debt leaves in the pod template. The value is that
+// of the content and, behind it, that of the template: going back to content
+// that an old mark tells of starts pods, too, if others have changed the
+// template in between.
+func (e *Engine) marks(debts []debt, to target) []kind.Mark {
 	all := make([]kind.Mark, len(debts))
 	for i, d := range debts {
-		mark := kind.Mark{Source: d.source, Value: string(d.fingerprint), Container: to.container, Env: envName(d.source, to.references)}
+		mark := kind.Mark{
+			Source:    d.source,
+			Value:     string(d.fingerprint) + "-" + to.template[:min(len(to.template), 8)],
+			Container: to.container,
+			Env:       envName(d.source, e.siblings(d.source, debts, to)),
+		}
 		placed := false
 		for _, r := range to.references {
 			if r.Kind != d.source.Kind || r.Name != d.source.Name || r.Container == "" {
@@ -131,15 +142,43 @@ func marks(debts []debt, to target) []kind.Mark {
 	return all
 }
 
+// siblings returns the names of other sources of the kind of s that the
+// workload depends on, as far as they may share a variable with s.
+func (e *Engine) siblings(s reloader.Source, debts []debt, to target) []string {
+	var names []string
+	for _, r := range to.references {
+		if r.Kind == s.Kind {
+			names = append(names, r.Name)
+		}
+	}
+	for _, d := range debts {
+		if d.source.Kind == s.Kind {
+			names = append(names, d.source.Name)
+		}
+	}
+	// One that is named only, and exists, is in the ledger. Of all that share
+	// a variable the one with dashes alone is first in the alphabet.
+	dashed := reloader.Source{Kind: s.Kind, Namespace: s.Namespace, Name: dashes(s.Name)}
+	if dashed != s && e.ledger.exists(dashed) && to.policy.Decide(s.Kind, dashed.Name, nil, false).Reload {
+		names = append(names, dashed.Name)
+	}
+	return names
+}
+
+// dashes returns the name with every run of punctuation as one dash.
+func dashes(name string) string {
+	return strings.Join(strings.FieldsFunc(name, func(r rune) bool { return r == '.' || r == '-' }), "-")
+}
+
 // envName is the variable of a source in one workload. Names that differ only
 // in punctuation share one by the rule that today's users rely on; here the
 // first of them in the alphabet keeps it, and the others get one of their own.
-func envName(s reloader.Source, references []reloader.Reference) string {
+func envName(s reloader.Source, siblings []string) string {
 	name := policy.EnvName(s.Kind, s.Name)
-	for _, r := range references {
-		if r.Kind == s.Kind && r.Name < s.Name && policy.EnvName(r.Kind, r.Name) == name {
+	for _, sibling := range siblings {
+		if sibling < s.Name && policy.EnvName(s.Kind, sibling) == name {
 			sum := sha256.Sum256([]byte(s.Name))
-			return name + "_" + strings.ToUpper(hex.EncodeToString(sum[:4]))
+			return policy.EnvName(s.Kind, s.Name+"-"+hex.EncodeToString(sum[:4]))
 		}
 	}
 	return name

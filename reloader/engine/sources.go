@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -14,20 +16,24 @@ import (
 // them all, in chunks, than to read them one by one.
 const manyUnread = 32
 
-// sourceSeen handles the event that a source is there or has changed.
-func (e *Engine) sourceSeen(of reloader.SourceKind, meta metav1.Object, created bool) {
+// sourceSeen handles the event that a source is there.
+func (e *Engine) sourceSeen(of reloader.SourceKind, meta metav1.Object, how arrival) {
 	s := reloader.Source{Kind: of, Namespace: meta.GetNamespace(), Name: meta.GetName()}
 	version := versionOf(meta.GetResourceVersion())
-	if created {
+	if how == created {
 		e.recent.created(s, version)
 	}
 	if !e.index.Depended(s) {
 		return
 	}
-	if created {
+	if how == created {
 		e.ledger.created(s)
 	}
-	if e.ledger.news(s, version) {
+	news := e.ledger.news
+	if how == listed {
+		news = e.ledger.relisted
+	}
+	if news(s, version) {
 		e.queues.sources.Add(s)
 	}
 }
@@ -46,6 +52,7 @@ func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
 		return e.searchShelf(ctx, on)
 	}
 	if !e.index.Depended(s) {
+		e.ledger.abandon(s, e.index.Depended)
 		return nil
 	}
 	if e.ledger.unreadOn(on) >= manyUnread {
@@ -55,13 +62,12 @@ func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
 	object, err := e.client.source(ctx, s)
 	switch {
 	case apierrors.IsNotFound(err):
-		e.ledger.look(s, content{absent: true})
+		e.ledger.look(s, content{absent: true}, nil)
 		return nil
 	case err != nil:
 		return err
 	}
-	e.lookAt(s, object)
-	return nil
+	return e.lookAt(s, object)
 }
 
 // searchShelf reads all sources of a kind in a namespace and looks at those
@@ -73,36 +79,34 @@ func (e *Engine) searchShelf(ctx context.Context, on shelf) error {
 	if len(searchers) == 0 && len(waiting) == 0 {
 		return nil
 	}
-	present := make(map[reloader.Source]struct{}, len(waiting))
+	var outdated error
 	err := e.client.sources(ctx, on.kind, on.namespace, func(object readable) {
 		s := reloader.Source{Kind: on.kind, Namespace: on.namespace, Name: object.GetName()}
 		if !e.index.Depended(s) {
 			return
 		}
-		present[s] = struct{}{}
 		for w, since := range searchers {
 			if entry, ok := e.index.Get(w); ok && entry.Policy.MatchesPattern(s.Kind, s.Name) {
 				e.ledger.join(w, since, s)
 			}
 		}
-		e.lookAt(s, object)
+		outdated = errors.Join(outdated, e.lookAt(s, object))
 	})
-	if err != nil {
+	if err := errors.Join(err, outdated); err != nil {
 		return err
 	}
 	e.ledger.searched(on, searchers)
-	for _, s := range waiting {
-		if _, ok := present[s]; !ok {
-			e.ledger.look(s, content{absent: true})
-		}
-	}
+	e.ledger.notFound(waiting)
 	return nil
 }
+
+// errOutdated is a reading that another one has overtaken.
+var errOutdated = errors.New("another reading is newer")
 
 // lookAt takes the fingerprint of a source that has been read and has those
 // reloaded whom its content has not reached. Nothing of the content outlives
 // the call.
-func (e *Engine) lookAt(s reloader.Source, object readable) {
+func (e *Engine) lookAt(s reloader.Source, object readable) error {
 	c := content{
 		version: versionOf(object.GetResourceVersion()),
 		written: dataWritten(object),
@@ -114,17 +118,15 @@ func (e *Engine) lookAt(s reloader.Source, object readable) {
 	case *corev1.Secret:
 		c.fingerprint = e.key.Secret(o.Data)
 	}
-	tell, outdated := e.ledger.look(s, c)
+	overdue, outdated := e.ledger.look(s, c, func() []reloader.Workload {
+		return e.index.Dependents(s, object.GetAnnotations())
+	})
 	if outdated {
-		e.queues.sources.Add(s)
+		return fmt.Errorf("look at %s: %w", s, errOutdated)
 	}
-	if !tell {
-		e.log.V(1).Info("source has not changed", "source", s.String())
-		return
-	}
-	overdue := e.ledger.owe(s, c, e.index.Dependents(s, object.GetAnnotations()))
 	for _, w := range overdue {
 		e.queues.reload(w)
 	}
-	e.log.V(1).Info("source has changed", "source", s.String(), "workloads", len(overdue))
+	e.log.V(1).Info("looked at a source", "source", s.String(), "overdue", len(overdue))
+	return nil
 }

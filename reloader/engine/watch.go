@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/cache"
@@ -22,10 +25,10 @@ import (
 // memory. The handlers do no I/O.
 type feed struct {
 	resource schema.GroupVersionResource
-	// seen is called for what is there: created is true if it has just come
-	// into being; since is when it was written or, if events were missed, the
-	// earliest that it may have been; the zero moment is before we looked.
-	seen func(meta *metav1.PartialObjectMetadata, created bool, since moment)
+	// seen is called for what is there; since is when it was written or, if it
+	// was listed, the earliest that it may have been since the last event; the
+	// zero moment is before we looked.
+	seen func(meta *metav1.PartialObjectMetadata, how arrival, since moment)
 	// deleted is called for what is gone.
 	deleted func(meta *metav1.PartialObjectMetadata)
 	// listed is called after seen was called for everything there is.
@@ -43,19 +46,31 @@ var (
 	_ cache.ReflectorBookmarkStore = (*feed)(nil)
 )
 
+// arrival is how something came to be seen.
+type arrival int
+
+const (
+	// listed: it was there at the start, or after events were missed.
+	listed arrival = iota
+	// created: it has just come into being.
+	created
+	// updated: it was there, and has been written.
+	updated
+)
+
 // Add implements cache.ReflectorStore.
-func (f *feed) Add(obj any) error { return f.event(obj, true) }
+func (f *feed) Add(obj any) error { return f.event(obj, created) }
 
 // Update implements cache.ReflectorStore.
-func (f *feed) Update(obj any) error { return f.event(obj, false) }
+func (f *feed) Update(obj any) error { return f.event(obj, updated) }
 
-func (f *feed) event(obj any, created bool) error {
+func (f *feed) event(obj any, how arrival) error {
 	meta, err := metadataOf(obj)
 	if err != nil {
 		return err
 	}
 	f.newest = max(f.newest, versionOf(meta.ResourceVersion))
-	f.seen(meta, created, lastWritten(meta))
+	f.seen(meta, how, lastWritten(meta))
 	return nil
 }
 
@@ -80,7 +95,7 @@ func (f *feed) Replace(items []any, resourceVersion string) error {
 		if err != nil {
 			return err
 		}
-		f.seen(meta, false, since)
+		f.seen(meta, listed, since)
 	}
 	f.listed(items)
 	f.newest = max(f.newest, versionOf(resourceVersion))
@@ -126,10 +141,10 @@ func (f *feed) run(ctx context.Context, client metadata.Interface, logger klog.L
 	resource := client.Resource(f.resource)
 	lw := cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-			return resource.List(ctx, options)
+			return reached(ctx, logger, func() (runtime.Object, error) { return resource.List(ctx, options) })
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-			return resource.Watch(ctx, options)
+			return reached(ctx, logger, func() (watch.Interface, error) { return resource.Watch(ctx, options) })
 		},
 	}, client)
 	r := cache.NewReflectorWithOptions(lw, &metav1.PartialObjectMetadata{}, f, cache.ReflectorOptions{
@@ -140,6 +155,26 @@ func (f *feed) run(ctx context.Context, client metadata.Interface, logger klog.L
 	r.RunWithContext(ctx)
 }
 
+// reached repeats a request for as long as nobody listens. A reflector would do
+// so, too, but without a word, and deaf to ctx for up to half a minute.
+func reached[T any](ctx context.Context, logger klog.Logger, request func() (T, error)) (T, error) {
+	const firstWait, lastWait = 500 * time.Millisecond, 15 * time.Second
+	for delay := firstWait; ; delay = min(2*delay, lastWait) {
+		answer, err := request()
+		if !utilnet.IsConnectionRefused(err) {
+			return answer, err
+		}
+		logger.Info("cannot reach the API server, trying again", "reason", err.Error())
+		timer := time.NewTimer(wait.Jitter(delay, 0.5))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return answer, ctx.Err()
+		case <-timer.C:
+		}
+	}
+}
+
 // sourceFeed hands the events of a kind of source to the engine.
 func (e *Engine) sourceFeed(of reloader.SourceKind) *feed {
 	named := func(meta *metav1.PartialObjectMetadata) reloader.Source {
@@ -148,8 +183,8 @@ func (e *Engine) sourceFeed(of reloader.SourceKind) *feed {
 	return &feed{
 		resource: sourceResource(of),
 		synced:   make(chan struct{}),
-		seen: func(meta *metav1.PartialObjectMetadata, created bool, _ moment) {
-			e.sourceSeen(of, meta, created)
+		seen: func(meta *metav1.PartialObjectMetadata, how arrival, _ moment) {
+			e.sourceSeen(of, meta, how)
 		},
 		deleted: func(meta *metav1.PartialObjectMetadata) { e.sourceDeleted(named(meta)) },
 		listed: func(items []any) {
@@ -176,7 +211,7 @@ func (e *Engine) workloadFeed(k kind.Kind) *feed {
 	return &feed{
 		resource: k.Resource,
 		synced:   make(chan struct{}),
-		seen: func(meta *metav1.PartialObjectMetadata, _ bool, since moment) {
+		seen: func(meta *metav1.PartialObjectMetadata, _ arrival, since moment) {
 			e.intake.observe(named(meta), meta, since)
 		},
 		deleted: func(meta *metav1.PartialObjectMetadata) { e.intake.deleted(named(meta)) },
