@@ -66,7 +66,6 @@ const (
 	ReasonCSIOff              Reason = "CSIOff"
 	ReasonOnDelete            Reason = "OnDelete"
 	ReasonReferenceUnrecorded Reason = "ReferenceUnrecorded"
-	ReasonReviewUnreadable    Reason = "ReviewUnreadable"
 )
 
 // ReasonNotNamed is the reason of a decision that a change does not reload a

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/validation"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"k8s-reloader/reloader/kind"
@@ -62,7 +63,7 @@ func (w *Webhook) record(req admission.Request, a *admitted) (text, result strin
 	r := record.New(record.Identity{
 		Namespace: req.Namespace,
 		Name:      meta.Name,
-		UID:       string(meta.UID),
+		UID:       a.uid(),
 	}, a.updated.Template, w.settings.Keys)
 	text, err = w.encodeForGeneration(r, a)
 	if errors.Is(err, record.ErrTooLarge) {
@@ -71,7 +72,27 @@ func (w *Webhook) record(req admission.Request, a *admitted) (text, result strin
 	if err != nil {
 		return "", "", fmt.Errorf("encode record: %w", err)
 	}
+	if !hasRoom(meta.Annotations, w.settings.Keys.Index, text) {
+		return "", recordTooLarge, nil
+	}
 	return text, "", nil
+}
+
+// roomForOthers is what a record leaves of the size that annotations may have
+// together: for webhooks after ours, and for the controllers, which hand
+// annotations on to what they create and add their own.
+const roomForOthers = 16 << 10
+
+// hasRoom reports whether annotations may take the record. The API server would
+// refuse the object otherwise, for a fault of ours.
+func hasRoom(annotations map[string]string, key, text string) bool {
+	size := len(key) + len(text) + roomForOthers
+	for k, v := range annotations {
+		if k != key {
+			size += len(k) + len(v)
+		}
+	}
+	return size <= validation.TotalAnnotationSizeLimitB
 }
 
 // encodeForGeneration returns the record made for the generation that the
@@ -95,11 +116,11 @@ func (w *Webhook) encodeForGeneration(r record.Record, a *admitted) (string, err
 	}
 	// A record from the creation, when there was no UID yet, fits as well: to
 	// write the UID would raise the generation for nothing.
-	r.UID = ""
-	if unnamed, err := r.WithGeneration(generation).Encode(); err == nil && unnamed == before {
+	unnamed := r.WithGeneration(generation)
+	unnamed.UID = ""
+	if text, err := unnamed.Encode(); err == nil && text == before {
 		return before, nil
 	}
-	r.UID = string(a.updated.Meta.UID)
 	return r.WithGeneration(generation + 1).Encode()
 }
 

@@ -12,6 +12,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"k8s-reloader/reloader"
@@ -98,6 +99,10 @@ func TestMutateOnCreate(t *testing.T) {
 		"a manifest with the record of something else": {
 			object: deployment(exported), wantPatch: `"op":"replace"`, wantResult: recordWritten, wantRecord: true,
 		},
+		"a manifest with the UID of something else": {
+			object:    deployment(map[string]string{auto: "true"}, func(d *appsv1.Deployment) { d.UID = "elsewhere" }),
+			wantPatch: `"op":"add"`, wantResult: recordWritten, wantRecord: true,
+		},
 		"not opted in": {
 			object: deployment(nil), wantResult: recordNone,
 		},
@@ -121,6 +126,10 @@ func TestMutateOnCreate(t *testing.T) {
 				}
 			}),
 			wantPatch: `"op":"remove"`, wantResult: recordTooLarge,
+		},
+		"a record that would make the annotations larger than the API server takes": {
+			object:     deployment(map[string]string{auto: "true", "other": strings.Repeat("x", validation.TotalAnnotationSizeLimitB-1000)}),
+			wantResult: recordTooLarge,
 		},
 	}
 	for name, tc := range tests {
@@ -291,6 +300,17 @@ func TestMutateWithHostileRecords(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, int64(4), r.Generation)
 	}
+}
+
+func TestMutateWhenAPutLeavesTheUIDOut(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t, nil)
+	old := stored(t, 7)
+	updated := old.DeepCopy()
+	updated.UID = ""
+	response := h.send(PathMutateWorkload, request{object: updated, old: old})
+	assert.True(t, response.Allowed)
+	assert.Nil(t, response.Patch, "another record would raise the generation for nothing")
 }
 
 func TestMutateWhenAPutLeavesAllAnnotationsOut(t *testing.T) {

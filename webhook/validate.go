@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"cmp"
 	"fmt"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -40,9 +41,18 @@ func (w *Webhook) unrecorded(req admission.Request, a *admitted) []reloader.Prob
 		return nil
 	}
 	r, err := record.Decode(text)
-	// A record of something else is trusted by nobody: it came with a manifest
-	// that our mutating webhook did not see.
-	if err != nil || r.Namespace != req.Namespace || r.Name != a.updated.Meta.Name {
+	if err != nil {
+		return nil
+	}
+	// A record that does not fit is trusted by nobody, so nothing is missed: it
+	// came with a manifest that our mutating webhook did not see, or a webhook
+	// after ours has raised the generation.
+	if err := r.Fits(record.Identity{
+		Namespace:  req.Namespace,
+		Name:       a.updated.Meta.Name,
+		UID:        cmp.Or(a.uid(), string(a.updated.Meta.UID)), // set by now
+		Generation: a.kind.Generation(a.old, a.updated),
+	}, w.settings.Keys); err != nil {
 		return nil
 	}
 	problems := policy.Unrecorded(r.References, reference.Of(&a.updated.Template.Spec), w.settings.Keys)

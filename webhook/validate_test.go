@@ -146,6 +146,13 @@ func TestValidateTellsUnrecordedReferences(t *testing.T) {
 				return d
 			},
 		},
+		"the record of another generation, which the engine reads anew": {
+			object: func(t *testing.T) *appsv1.Deployment {
+				d := stored(t, 7)
+				late(d)
+				return d
+			},
+		},
 		"a record that is none": {
 			object: func(t *testing.T) *appsv1.Deployment {
 				d := stored(t, 1)

@@ -20,6 +20,15 @@ type admitted struct {
 	old     *kind.Manifest // nil on create
 }
 
+// uid returns the workload's UID; empty on create, where one that came with the
+// manifest will be replaced. An update by PUT may leave it out.
+func (a *admitted) uid() string {
+	if a.old == nil {
+		return ""
+	}
+	return string(a.old.Meta.UID)
+}
+
 // changes reports whether a request creates or updates an object itself; what
 // else the configuration may send is none of our business.
 func changes(req admission.Request) bool {

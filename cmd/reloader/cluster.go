@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
+	"strings"
 
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
@@ -32,7 +34,7 @@ func (f *clusterFlags) connect() (connection, error) {
 	if f.kubeconfig == "" && os.Getenv(clientcmd.RecommendedConfigPathEnvVar) == "" {
 		config, err := rest.InClusterConfig()
 		if err == nil {
-			return f.connection(config, "default"), nil
+			return f.connection(config, podNamespace()), nil
 		}
 		if !errors.Is(err, rest.ErrNotInCluster) {
 			return connection{}, fmt.Errorf("the pod's ServiceAccount: %w", err)
@@ -69,6 +71,29 @@ func (f *clusterFlags) connection(config *rest.Config, namespace string) connect
 	config.QPS = -1
 	config.UserAgent = "reloader/" + version
 	return connection{config: config, namespace: namespace}
+}
+
+// server is the API server's address for the log: without a password that the
+// kubeconfig may have put into it.
+func (c connection) server() string {
+	if !strings.Contains(c.config.Host, "@") {
+		return c.config.Host // may be HOST:PORT, which is no URL
+	}
+	address, err := url.Parse(c.config.Host)
+	if err != nil {
+		return "an address that cannot be parsed"
+	}
+	return address.Redacted()
+}
+
+// podNamespace is the namespace that the pod's ServiceAccount is in.
+func podNamespace() string {
+	name, err := os.ReadFile("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+	if err != nil {
+		// InClusterConfig has read the token beside it; there is no name then.
+		return "default"
+	}
+	return strings.TrimSpace(string(name))
 }
 
 func orUnset(value string) string {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
@@ -45,7 +46,7 @@ func TestTheAPIServerIsLookedForInOrder(t *testing.T) {
 		"nowhere, and all places are named": {
 			in: func(t *testing.T) places { return places{home: filepath.Join(t.TempDir(), "config")} },
 			wantError: []string{
-				"no way to the API server", "--kubeconfig (not set)", "$KUBECONFIG (not set)", "the pod's ServiceAccount", filepath.Join("config"),
+				"no way to the API server", "--kubeconfig (not set)", "$KUBECONFIG (not set)", "the pod's ServiceAccount", "config",
 			},
 		},
 		"--kubeconfig is not there, although others are": {
@@ -84,7 +85,7 @@ func TestTheAPIServerIsLookedForInOrder(t *testing.T) {
 			if tc.wantError != nil {
 				require.Error(t, err)
 				for _, want := range tc.wantError {
-					assert.ErrorContains(t, err, want)
+					require.ErrorContains(t, err, want)
 				}
 				assert.NotContains(t, err.Error(), "\n")
 				return
@@ -112,5 +113,16 @@ func TestTheNamespaceOfOurOwnObjects(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, tc.want, got.namespace)
 		})
+	}
+}
+
+func TestServerHidesAPassword(t *testing.T) {
+	for host, want := range map[string]string{
+		"https://127.0.0.1:6443":           "https://127.0.0.1:6443",
+		"https://me:secret@127.0.0.1:6443": "https://me:xxxxx@127.0.0.1:6443",
+		"https://me:secret@[":              "an address that cannot be parsed",
+		"127.0.0.1:6443":                   "127.0.0.1:6443",
+	} {
+		assert.Equal(t, want, connection{config: &rest.Config{Host: host}}.server())
 	}
 }

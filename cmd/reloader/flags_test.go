@@ -83,7 +83,7 @@ func TestAValueThatCannotBeUsedStopsTheStartWithOneLine(t *testing.T) {
 			output, err := execute(t, tc.args...)
 			require.Error(t, err)
 			for _, want := range tc.want {
-				assert.ErrorContains(t, err, want)
+				require.ErrorContains(t, err, want)
 			}
 			assert.NotContains(t, err.Error(), "\n")
 			assert.Empty(t, output, "main prints the error, once")

@@ -49,7 +49,7 @@ func TestTheRootIsTheEngine(t *testing.T) {
 }
 
 func TestReadiness(t *testing.T) {
-	assert.EqualError(t, ready(nil), "waiting for the API server")
+	require.EqualError(t, ready(nil), "waiting for the API server")
 	f := &clusterFlags{kubeconfig: kubeconfig(t, "https://127.0.0.1:1", "")}
 	to, err := f.connect()
 	require.NoError(t, err)

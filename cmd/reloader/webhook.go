@@ -123,7 +123,7 @@ func (f *webhookFlags) run(cmd *cobra.Command) error {
 	})
 	hook.Register(server)
 
-	log.Info("starting the webhook", "version", version, "server", to.config.Host, "namespace", to.namespace, "admission", mode)
+	log.Info("starting the webhook", "version", version, "server", to.server(), "namespace", to.namespace, "admission", mode)
 	parts, ctx := errgroup.WithContext(cmd.Context())
 	parts.Go(func() error { return keeper.Run(ctx) })
 	parts.Go(func() error { return server.Start(ctx) })

@@ -143,7 +143,7 @@ func set(t *testing.T, x *index.Index, n *naive, w reloader.Workload, e index.En
 	}
 	newMatch := false
 	for _, s := range allSources() {
-		if s.Namespace == w.Namespace && yesByPattern(e.Policy, s) && !(known && yesByPattern(old.Policy, s)) {
+		if s.Namespace == w.Namespace && yesByPattern(e.Policy, s) && (!known || !yesByPattern(old.Policy, s)) {
 			newMatch = true
 		}
 	}

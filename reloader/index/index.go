@@ -109,21 +109,30 @@ func (x *Index) Depended(s reloader.Source) bool {
 	if !ok {
 		return false
 	}
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	ns := x.namespaces[s.Namespace]
-	if ns == nil {
-		return false
-	}
-	if _, exact := ns.sources[kind][s.Name]; exact {
+	exact, patterns := x.lookUp(kind, s)
+	if exact {
 		return true
 	}
-	for _, n := range ns.patterns[kind] {
+	for _, n := range patterns {
 		if n.policy.MatchesPattern(s.Kind, s.Name) {
 			return true
 		}
 	}
 	return false
+}
+
+// lookUp reports whether s is depended on by its name, and returns the nodes
+// whose patterns may match it, to read only. They are matched without the
+// lock: an expensive pattern holds up nobody else.
+func (x *Index) lookUp(kind sourceKind, s reloader.Source) (exact bool, patterns []*node) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	ns := x.namespaces[s.Namespace]
+	if ns == nil {
+		return false, nil
+	}
+	_, exact = ns.sources[kind][s.Name]
+	return exact, ns.patterns[kind]
 }
 
 // Dependents returns the workloads that a change of s reloads, sorted by kind
@@ -152,18 +161,9 @@ func (x *Index) Dependents(s reloader.Source, annotations map[string]string) []r
 // caller's. They are decided upon without the lock, which only immutable fields
 // of nodes allow.
 func (x *Index) candidates(kind sourceKind, s reloader.Source) []*node {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	ns := x.namespaces[s.Namespace]
-	if ns == nil {
-		return nil
-	}
-	var nodes []*node
-	if src := ns.sources[kind][s.Name]; src != nil {
-		nodes = slices.Clone(src.dependents)
-	}
+	nodes, patterns := x.dependents(kind, s)
 	exact := len(nodes)
-	for _, n := range ns.patterns[kind] {
+	for _, n := range patterns {
 		if n.policy.MatchesPattern(s.Kind, s.Name) {
 			nodes = append(nodes, n)
 		}
@@ -173,6 +173,21 @@ func (x *Index) candidates(kind sourceKind, s reloader.Source) []*node {
 	}
 	slices.SortFunc(nodes, compareNodes)
 	return slices.Compact(nodes)
+}
+
+// dependents returns the nodes that depend on s by its name, in a slice of the
+// caller's, and those whose patterns may match it, to read only.
+func (x *Index) dependents(kind sourceKind, s reloader.Source) (exact, patterns []*node) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	ns := x.namespaces[s.Namespace]
+	if ns == nil {
+		return nil, nil
+	}
+	if src := ns.sources[kind][s.Name]; src != nil {
+		exact = slices.Clone(src.dependents)
+	}
+	return exact, ns.patterns[kind]
 }
 
 // Get returns what the Index knows of w, which the caller may keep and change.
@@ -309,7 +324,8 @@ func (x *Index) linkPatterns(ns *namespace, n, old *node) bool {
 		if !had {
 			x.stats.Patterns++
 		}
-		ns.patterns[kind] = insertNode(ns.patterns[kind], n)
+		// Readers go through the old slice without the lock.
+		ns.patterns[kind] = insertNode(slices.Clone(ns.patterns[kind]), n)
 		// The whole policy is compared, since a shorter exclude list lets the
 		// same patterns match more.
 		gained = gained || !had || !samePolicy(old.policy, n.policy)
@@ -332,7 +348,7 @@ func (x *Index) unlink(ns *namespace, old, next *node) {
 	}
 	for kind := range sourceKind(sourceKinds) {
 		if old.hasPatterns(kind) && (next == nil || !next.hasPatterns(kind)) {
-			ns.patterns[kind] = removeNode(ns.patterns[kind], old)
+			ns.patterns[kind] = removeNode(slices.Clone(ns.patterns[kind]), old)
 			x.stats.Patterns--
 		}
 	}

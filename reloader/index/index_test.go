@@ -141,15 +141,12 @@ func TestDependents(t *testing.T) {
 
 func TestDependentsAreSorted(t *testing.T) {
 	x, s := newIndex()
-	var want []reloader.Workload
-	for _, w := range []reloader.Workload{
+	want := []reloader.Workload{
 		{Kind: reloader.DaemonSet, Namespace: "a", Name: "z"},
 		{Kind: reloader.Deployment, Namespace: "a", Name: "a"},
 		{Kind: reloader.Deployment, Namespace: "a", Name: "b"},
 		{Kind: reloader.Deployment, Namespace: "a", Name: "c"},
 		{Kind: reloader.StatefulSet, Namespace: "a", Name: "a"},
-	} {
-		want = append(want, w)
 	}
 	for i, w := range slices.Backward(want) {
 		named := annotations{namedCM: "cm"}

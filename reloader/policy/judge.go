@@ -74,18 +74,34 @@ func Judge(w Subject, s Settings) []reloader.Problem {
 
 // Introduced returns the problems of after that before did not have: what a
 // request itself brings in.
+//
+// Not all problems of a list are told, and which ones are depends on the rest
+// of it. So nothing counts as new in a list that had as many as are told, nor a
+// list's excess where there was some: or who mends a part of it would be denied
+// for what stood behind it.
 func Introduced(before, after []reloader.Problem) []reloader.Problem {
+	type list struct{ field, key string }
 	old := make(map[reloader.Problem]struct{}, len(before))
+	told := make(map[list]int)
 	for _, p := range before {
-		old[p] = struct{}{}
+		old[identity(p)] = struct{}{}
+		told[list{p.Field, p.Key}]++
 	}
 	var introduced []reloader.Problem
 	for _, p := range after {
-		if _, ok := old[p]; !ok {
+		if _, ok := old[identity(p)]; !ok && told[list{p.Field, p.Key}] < maxPerList {
 			introduced = append(introduced, p)
 		}
 	}
 	return introduced
+}
+
+// identity is what a problem has in common with itself after an edit.
+func identity(p reloader.Problem) reloader.Problem {
+	if p.Reason == reloader.ReasonTooManyPatterns {
+		p.Message = "" // names the entry at which the bound was met
+	}
+	return p
 }
 
 // judge collects problems.

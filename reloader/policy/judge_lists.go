@@ -22,7 +22,7 @@ func (j *judge) named(p place, kind reloader.SourceKind, metadata place) {
 	}
 	for _, entry := range names(list) {
 		switch _, both := slices.BinarySearch(excluded, entry); {
-		case both:
+		case both && isName(entry):
 			tell(reloader.Broken, reloader.ReasonNamedAndExcluded, fixed(" names "), quoted(entry),
 				fixed(", which the exclude list of its kind excludes: remove one"))
 		case entry == "*":
@@ -62,7 +62,7 @@ func (j *judge) excluded(p place, kind reloader.SourceKind) {
 			j.add(reloader.Doubtful, reloader.ReasonEntryNeverMatches, p.field, key, p.key(key), fixed(": "), quoted(entry),
 				fixed(" excludes nothing: leave out the namespace"))
 			told++
-		case !isLiteral(strings.ReplaceAll(entry, ".", "")):
+		case !isName(entry):
 			j.add(reloader.Doubtful, reloader.ReasonExcludeNotExact, p.field, key, p.key(key), fixed(": "), quoted(entry),
 				fixed(" is no exact name, excludes nothing: write full names"))
 			told++
@@ -72,7 +72,7 @@ func (j *judge) excluded(p place, kind reloader.SourceKind) {
 
 // neverMatches reports whether an entry is a name with a namespace.
 func neverMatches(entry string) bool {
-	return strings.Contains(entry, "/") && isLiteral(strings.ReplaceAll(entry, ".", ""))
+	return strings.Contains(entry, "/") && isName(entry)
 }
 
 // references judges what follows from what the pod template uses.

@@ -12,11 +12,6 @@ import (
 	"k8s-reloader/reloader/policy"
 )
 
-const (
-	onMetadata = "metadata.annotations"
-	onTemplate = "spec.template.metadata.annotations"
-)
-
 var usesConfigMap = []reloader.Reference{{Kind: reloader.ConfigMap, Name: "app", Container: "c", How: reloader.HowEnv}}
 
 func TestJudge(t *testing.T) {
@@ -54,6 +49,10 @@ func TestJudge(t *testing.T) {
 			template: notes{"secret/reload": "x["},
 			want:     []string{`broken EntryInvalid spec.template.metadata.annotations: template's secret.reloader.stakater.com/reload: "x[" is no regular expression and is skipped: correct it`},
 		},
+		"a pattern in both lists, of which the exclude list takes no notice": {
+			workload: notes{"configmap/reload": "app-.*", "configmaps.exclude/reload": "app-.*"},
+			want:     []string{`doubtful ExcludeNotExact metadata.annotations: configmaps.exclude.reloader.stakater.com/reload: "app-.*" is no exact name, excludes nothing: write full names`},
+		},
 		"a named entry that is too long": {
 			workload: notes{"configmap/reload": strings.Repeat("a", 600) + "*"},
 			want:     []string{`broken TooManyPatterns metadata.annotations: configmap.reloader.stakater.com/reload: "aaaaaaaaaaaaaaaaaaaaaaaa…" has more than 512 bytes and is skipped: shorten it`},
@@ -61,6 +60,10 @@ func TestJudge(t *testing.T) {
 		"too many patterns": {
 			workload: notes{"configmap/reload": manyPatterns(103)},
 			want:     []string{`broken TooManyPatterns metadata.annotations: configmap.reloader.stakater.com/reload: "p100+" comes after 100 patterns and is skipped: simplify the list`},
+		},
+		"too many names": {
+			workload: notes{"configmap/reload": strings.Repeat("a,", 1000) + "last,beyond"},
+			want:     []string{`broken TooManyPatterns metadata.annotations: configmap.reloader.stakater.com/reload: "last" comes after 1000 names and is skipped: simplify the list`},
 		},
 		"patterns that are too large": {
 			workload: notes{"configmap/reload": strings.Repeat("a{1000}", 20)},
@@ -388,6 +391,34 @@ func TestIntroduced(t *testing.T) {
 		[]string{`broken PausePeriodInvalid metadata.annotations: deployment.reloader.stakater.com/pause-period "y" is not a duration above zero: write one such as "5m"`},
 		lines(t, policy.Introduced(before, after)), "another mistake in the same key is a new one")
 	assert.Equal(t, after, policy.Introduced(nil, after))
+}
+
+func TestMendingAPartOfAListIntroducesNothing(t *testing.T) {
+	t.Parallel()
+	s := policy.Settings{Keys: policy.DefaultKeys()}
+	numbered := func(format string, from, to int) string {
+		var list []string
+		for i := from; i < to; i++ {
+			list = append(list, fmt.Sprintf(format, i))
+		}
+		return strings.Join(list, ",")
+	}
+	judge := func(list string) []reloader.Problem {
+		return policy.Judge(policy.Subject{Kind: reloader.Deployment, Annotations: notes{"configmap/reload": list}.expand()}, s)
+	}
+	tests := map[string]struct{ before, after string }{
+		"one of more mistakes than are told":     {numbered("x%02d[", 0, 40), numbered("x%02d[", 1, 40)},
+		"one of more patterns than are compiled": {numbered("p%03d+", 0, 150), numbered("p%03d+", 1, 150)},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			before, after := judge(tc.before), judge(tc.after)
+			assert.NotEmpty(t, after)
+			assert.NotEqual(t, before, after)
+			assert.Empty(t, policy.Introduced(before, after))
+		})
+	}
 }
 
 func TestJudgeIsBoundedOnHostileInput(t *testing.T) {

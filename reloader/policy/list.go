@@ -10,9 +10,9 @@ import (
 )
 
 // Bounds of one named list. What goes beyond is skipped, and Judge says so.
-// Exact names are not bounded: they cost no more than the annotation itself.
 const (
-	maxPatterns      = 100    // compiled entries
+	maxNames         = 1000   // entries without regular expressions: each has a place in the index
+	maxPatterns      = 100    // entries that are parsed, whatever comes of it
 	maxPatternLength = 512    // bytes of one entry
 	maxPatternSize   = 10_000 // instructions of all compiled entries together
 )
@@ -36,6 +36,7 @@ const (
 	entryTooLong                        // longer than maxPatternLength
 	entryTooLarge                       // beyond maxPatternSize
 	entryTooMany                        // beyond maxPatterns
+	entryCrowded                        // beyond maxNames
 )
 
 // entries splits an annotation value at commas and yields what is left of each
@@ -54,33 +55,40 @@ func entries(value string) func(yield func(string) bool) {
 // every entry that it skips.
 func parseList(value string, fault func(entry string, why entryFault)) *list {
 	var (
-		l    list
-		seen map[string]struct{} // compiled so far
-		size int
+		l     list
+		tried map[string]struct{} // parsed so far
+		size  int
 	)
 	for entry := range entries(value) {
-		switch {
-		case isLiteral(entry):
-			l.literals = append(l.literals, entry)
-			continue
-		case isLiteral(strings.ReplaceAll(entry, ".", "")):
-			l.dotted = append(l.dotted, entry)
+		if isName(entry) {
+			switch {
+			case len(l.literals)+len(l.dotted) >= maxNames:
+				if fault != nil {
+					fault(entry, entryCrowded)
+				}
+			case isLiteral(entry):
+				l.literals = append(l.literals, entry)
+			default:
+				l.dotted = append(l.dotted, entry)
+			}
 			continue
 		}
-		if _, ok := seen[entry]; ok {
+		if _, ok := tried[entry]; ok {
 			continue
 		}
-		re, cost, why := compileEntry(entry, len(l.compiled), size)
+		re, cost, why := compileEntry(entry, len(tried), size)
+		if why != entryTooLong && why != entryTooMany {
+			if tried == nil {
+				tried = make(map[string]struct{})
+			}
+			tried[entry] = struct{}{}
+		}
 		if why != 0 {
 			if fault != nil {
 				fault(entry, why)
 			}
 			continue
 		}
-		if seen == nil {
-			seen = make(map[string]struct{})
-		}
-		seen[entry] = struct{}{}
 		size += cost
 		l.compiled = append(l.compiled, re)
 	}
@@ -92,13 +100,17 @@ func parseList(value string, fault func(entry string, why entryFault)) *list {
 	return &l
 }
 
-// compileEntry compiles one entry beside count others of the given size.
+// compileEntry compiles one entry after count others were tried, those that
+// compiled being of the given size.
 func compileEntry(entry string, count, size int) (*regexp.Regexp, int, entryFault) {
 	if len(entry) > maxPatternLength {
 		return nil, 0, entryTooLong
 	}
 	if count >= maxPatterns {
 		return nil, 0, entryTooMany
+	}
+	if foldsWideRange(entry) {
+		return nil, 0, entryTooLarge
 	}
 	// The entry has to be a regular expression of its own: "a)(b" would only
 	// become one by the parentheses that anchor it.
@@ -116,6 +128,18 @@ func compileEntry(entry string, count, size int) (*regexp.Regexp, int, entryFaul
 		return nil, 0, entryBroken
 	}
 	return re, cost, 0
+}
+
+// foldsWideRange reports whether an entry may ask for a range of characters
+// beyond ASCII whatever their case. The parser folds such a range one character
+// at a time: 512 bytes of them take a tenth of a second. No name of an object
+// needs one.
+func foldsWideRange(entry string) bool {
+	if !strings.Contains(entry, "(?") {
+		return false
+	}
+	return strings.Contains(entry, `\x{`) ||
+		strings.ContainsFunc(entry, func(r rune) bool { return r >= utf8.RuneSelf })
 }
 
 // programSize estimates the instructions that an expression compiles to, from
@@ -191,6 +215,12 @@ func isLiteral(entry string) bool {
 	return !strings.ContainsAny(entry, `\.+*?()|[]{}^$`)
 }
 
+// isName reports whether an entry reads as the name of an object: a literal but
+// for dots.
+func isName(entry string) bool {
+	return isLiteral(strings.ReplaceAll(entry, ".", ""))
+}
+
 func sortedUnique(names []string) []string {
 	slices.Sort(names)
 	return slices.Clip(slices.Compact(names))
@@ -220,6 +250,8 @@ func (f entryFault) String() string {
 		return "makes the list too complex"
 	case entryTooMany:
 		return fmt.Sprintf("comes after %d patterns", maxPatterns)
+	case entryCrowded:
+		return fmt.Sprintf("comes after %d names", maxNames)
 	}
 	return "is fine"
 }

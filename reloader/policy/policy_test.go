@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -518,15 +519,26 @@ func TestListsAreBounded(t *testing.T) {
 		assert.False(t, p.MatchesPattern(reloader.ConfigMap, strings.Repeat("a", 60_000)))
 		assert.True(t, p.MatchesPattern(reloader.ConfigMap, strings.Repeat("a", 1000)+"b"))
 	})
+	t.Run("ranges that the parser folds one character at a time", func(t *testing.T) {
+		t.Parallel()
+		var b strings.Builder
+		for i := range 500 {
+			fmt.Fprintf(&b, `(?i)%d%s,(?i)%d%s,`, i, strings.Repeat("[B-\U0001e942]", 60), i, strings.Repeat(`[B-\x{1e942}]`, 36))
+		}
+		p := parse(b.String() + "(?i)app-[A-F]")
+		assert.False(t, p.HasPatterns(reloader.ConfigMap), "what comes after too many that are broken is not looked at")
+		assert.True(t, parse("(?i)app-[A-F]").MatchesPattern(reloader.ConfigMap, "app-f"))
+	})
 	t.Run("ten thousand names", func(t *testing.T) {
 		t.Parallel()
 		list := make([]string, 10_000)
 		for i := range list {
-			list[i] = "name-" + strings.Repeat("i", i%200) + string(rune('a'+i%26))
+			list[i] = fmt.Sprintf("name-%d", i)
 		}
 		p := parse(strings.Join(list, ","))
 		require.False(t, p.HasPatterns(reloader.ConfigMap))
-		assert.True(t, p.Decide(reloader.ConfigMap, list[9_999], nil, false).Reload)
+		assert.True(t, p.Decide(reloader.ConfigMap, list[999], nil, false).Reload)
+		assert.False(t, p.Decide(reloader.ConfigMap, list[1000], nil, false).Reload, "a thousand are enough for anyone")
 	})
 }
 

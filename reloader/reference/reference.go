@@ -14,6 +14,10 @@ const (
 	csiClass  = "secretProviderClass"
 )
 
+// maxMounted bounds what mounts multiply: containers of a volume times its
+// sources and their keys, over all volumes.
+const maxMounted = 50_000
+
 // Of returns every reference of spec to a source.
 //
 // There is one reference per source, container and way of use; its Keys are
@@ -22,6 +26,10 @@ const (
 // containers, init containers, ephemeral containers, none), then by how: the
 // first reference to a source that is not Init names the container to mark.
 // The order of volumes, mounts and variables makes no difference.
+//
+// A spec in which many containers mount volumes of many sources or keys would
+// make more references than it has bytes: beyond maxMounted, a volume counts as
+// used by the first of its containers only, and no source is lost.
 //
 // A name that is empty is no reference. spec is not changed and nothing of it
 // but strings is kept; it may be one that the API server would refuse.
@@ -110,14 +118,26 @@ func addVolumes(m *merger, volumes []corev1.Volume, users []user) {
 	mounted := make(map[string][]container, len(volumes))
 	for i := range users {
 		for j := range users[i].mounts {
-			name := users[i].mounts[j].Name
-			mounted[name] = append(mounted[name], users[i].container)
+			name, c := users[i].mounts[j].Name, users[i].container
+			// One container may mount parts of a volume in many places.
+			if by := mounted[name]; len(by) == 0 || by[len(by)-1].rank != c.rank {
+				mounted[name] = append(by, c)
+			}
 		}
+	}
+	size := 0
+	for i := range volumes {
+		uses := 0
+		visitVolume(&volumes[i], func(_ use, keys []string) { uses += 1 + len(keys) })
+		size += uses * len(mounted[volumes[i].Name])
 	}
 	for i := range volumes {
 		by := mounted[volumes[i].Name]
 		if len(by) == 0 {
 			by = []container{nobody}
+		}
+		if size > maxMounted {
+			by = by[:1]
 		}
 		visitVolume(&volumes[i], func(u use, keys []string) {
 			for _, c := range by {

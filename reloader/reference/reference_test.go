@@ -2,6 +2,7 @@ package reference_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -244,6 +245,57 @@ volumes: [{name: v, secret: {}}, {name: w, projected: {sources: [{configMap: {}}
 
 			assert.Equal(t, tc.want, reference.Of(spec))
 			assert.Equal(t, before, spec, "the spec is not changed")
+		})
+	}
+}
+
+func TestOfIsBoundedByTheSizeOfTheSpec(t *testing.T) {
+	names := func(n int, format string) []string {
+		all := make([]string, n)
+		for i := range all {
+			all[i] = fmt.Sprintf(format, i)
+		}
+		return all
+	}
+	mounting := func(containers, mounts int) []corev1.Container {
+		var all []corev1.Container
+		for _, name := range names(containers, "c%04d") {
+			all = append(all, corev1.Container{Name: name, VolumeMounts: slices.Repeat([]corev1.VolumeMount{{Name: "v"}}, mounts)})
+		}
+		return all
+	}
+	var items []corev1.KeyToPath
+	for _, key := range names(5000, "k%04d") {
+		items = append(items, corev1.KeyToPath{Key: key, Path: key})
+	}
+	var sources []corev1.VolumeProjection
+	for _, name := range names(5000, "s%04d") {
+		sources = append(sources, corev1.VolumeProjection{Secret: &corev1.SecretProjection{LocalObjectReference: corev1.LocalObjectReference{Name: name}}})
+	}
+	selected := corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "cm"}, Items: items}}
+	tests := map[string]struct {
+		containers     []corev1.Container
+		volume         corev1.VolumeSource
+		wantReferences int
+		wantKeys       int // in all references
+	}{
+		"one container that mounts many keys many times": {mounting(1, 5000), selected, 1, 5000},
+		"many containers that mount many keys":           {mounting(5000, 1), selected, 1, 5000},
+		"many containers that mount many sources": {
+			mounting(5000, 1), corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: sources}}, 5000, 0,
+		},
+		"few containers are all told": {mounting(9, 3), selected, 9, 45_000},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			refs := reference.Of(&corev1.PodSpec{Containers: tc.containers, Volumes: []corev1.Volume{{Name: "v", VolumeSource: tc.volume}}})
+			keys := 0
+			for _, ref := range refs {
+				keys += len(ref.Keys)
+			}
+			assert.Len(t, refs, tc.wantReferences)
+			assert.Equal(t, tc.wantKeys, keys)
+			assert.Equal(t, "c0000", refs[0].Container)
 		})
 	}
 }
