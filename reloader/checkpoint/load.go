@@ -1,0 +1,201 @@
+package checkpoint
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// The entries of the ConfigMaps.
+const (
+	storedEntry = "checkpoint"
+	asideEntry  = "damaged"
+)
+
+// Summary is what Load has found.
+type Summary struct {
+	Entries int
+	// Fresh is true if all shards could be read and none holds anything: the
+	// first start.
+	Fresh bool
+	// Written is the time of the last write of any shard; zero if there was
+	// none.
+	Written time.Time
+	// Problems are the shards that could not be used: one line each, with what
+	// is lost by it and how to mend it.
+	Problems []string
+}
+
+// found is a ConfigMap that was read.
+type found struct {
+	object *corev1.ConfigMap // without the entries; they may be set aside in it
+	hash   [32]byte          // of the stored bytes
+	blank  bool              // there are none
+	// flaw is why the stored bytes are not used.
+	flaw    error
+	header  header
+	entries map[id]packed
+}
+
+// Load reads all shards and replaces what is in memory. It may be called again,
+// by a new leader. A shard that cannot be used is a problem in the Summary and
+// counts as empty. The error means that the API server did not answer or ctx is
+// done; the memory is then as it was, and the call is worth repeating.
+func (s *Store) Load(ctx context.Context) (Summary, error) {
+	giveBack, err := s.take(ctx)
+	if err != nil {
+		return Summary{}, fmt.Errorf("load the checkpoint: %w", err)
+	}
+	defer giveBack()
+
+	var all [Shards]found
+	for n, sh := range s.shards {
+		all[n], err = s.read(ctx, sh)
+		if err != nil && !refusal(err) {
+			return Summary{}, fmt.Errorf("load the checkpoint: %w", err)
+		}
+		if err != nil {
+			all[n].flaw = err
+		}
+	}
+	fresh := !slices.ContainsFunc(all[:], func(f found) bool { return !f.blank })
+	summary := Summary{Fresh: fresh}
+	for n, sh := range s.shards {
+		f := &all[n]
+		if f.blank && !fresh {
+			// The first flush writes all shards.
+			f.flaw = errLost
+		}
+		if f.flaw != nil {
+			summary.Problems = append(summary.Problems, s.problem(sh, f.flaw))
+		}
+		summary.Entries += len(f.entries)
+		if f.header.written.After(summary.Written) {
+			summary.Written = f.header.written
+		}
+		s.adopt(sh, f)
+	}
+	return summary, nil
+}
+
+var errLost = errors.New("it is empty, unlike others")
+
+// adopt takes over what was found of a shard. The turn is held.
+func (s *Store) adopt(sh *shard, f *found) {
+	sh.loaded, sh.refused, sh.rest = true, false, time.Time{}
+	sh.take(f)
+	if f.object == nil {
+		sh.refuse(s.clock.Now())
+	}
+	entries := f.entries
+	if entries == nil {
+		entries = map[id]packed{}
+	}
+	// Written once even if empty, so that a shard that is lost later shows.
+	sh.replace(entries, f.blank || f.flaw != nil)
+}
+
+// take remembers what a write has to build on.
+func (sh *shard) take(f *found) {
+	sh.object, sh.seen, sh.stale = f.object, f.hash, f.object == nil
+	sh.flushes = max(sh.flushes, f.header.flushes)
+}
+
+// refuse has the next attempt wait until somebody may have mended something.
+func (sh *shard) refuse(now time.Time) {
+	sh.refused, sh.rest = true, now.Add(refusedRetry)
+}
+
+// read gets a shard and sets aside, in the object it returns, what is there and
+// cannot be used.
+func (s *Store) read(ctx context.Context, sh *shard) (found, error) {
+	object, err := s.client.Get(ctx, sh.name, metav1.GetOptions{})
+	if err != nil {
+		return found{}, fmt.Errorf("read ConfigMap %s/%s: %w", s.options.Namespace, sh.name, err)
+	}
+	stored, ok := object.BinaryData[storedEntry]
+	if text, inData := object.Data[storedEntry]; !ok && inData {
+		stored, ok = []byte(text), true
+	}
+	f := found{object: strip(object), hash: sha256.Sum256(stored), blank: !ok}
+	if f.blank {
+		return f, nil
+	}
+	f.header, f.entries, f.flaw = decode(stored, sh.number, s.key)
+	if f.flaw != nil {
+		setAside(f.object, stored)
+	}
+	return f, nil
+}
+
+// strip takes from the object what a Store does not need to keep: an update
+// without managed fields leaves them as they are.
+func strip(object *corev1.ConfigMap) *corev1.ConfigMap {
+	object.ManagedFields = nil
+	delete(object.Data, storedEntry)
+	delete(object.BinaryData, storedEntry)
+	return object
+}
+
+// setAside replaces what was set aside before: it does not grow.
+func setAside(object *corev1.ConfigMap, stored []byte) {
+	if object.BinaryData == nil {
+		object.BinaryData = map[string][]byte{}
+	}
+	delete(object.Data, asideEntry)
+	object.BinaryData[asideEntry] = slices.Clone(stored[:min(len(stored), asideSize)])
+}
+
+// problem says in one line what is wrong with a shard, what is lost by it and
+// how to mend it.
+func (s *Store) problem(sh *shard, flaw error) string {
+	return fmt.Sprintf("checkpoint %s/%s: %s: changes made while no engine was running are not noticed for one in %d sources; %s",
+		s.options.Namespace, sh.name, cause(flaw), Shards, remedy(flaw))
+}
+
+func cause(flaw error) string {
+	switch {
+	case apierrors.IsNotFound(flaw):
+		return "the ConfigMap does not exist"
+	case apierrors.IsForbidden(flaw), apierrors.IsUnauthorized(flaw):
+		return "the ConfigMap may not be read"
+	}
+	return flaw.Error()
+}
+
+func remedy(flaw error) string {
+	switch {
+	case apierrors.IsNotFound(flaw):
+		return "create it empty, as the chart does"
+	case refusal(flaw):
+		return "let the service account get and update it"
+	case errors.Is(flaw, errOtherKey):
+		return "it is written anew; next time restore the key's Secret together with it"
+	case errors.Is(flaw, errLost):
+		return "it is written anew"
+	}
+	return fmt.Sprintf("it is written anew, and what was there is kept in its entry %q", asideEntry)
+}
+
+// refusal reports whether the API server has answered with what somebody has to
+// mend, so that asking again soon is of no use.
+func refusal(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return false
+	}
+	switch code := status.Status().Code; code {
+	case http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
+		return false
+	default:
+		return code >= 400 && code < 500
+	}
+}
