@@ -45,6 +45,7 @@ type Problem struct {
 // Reasons of problems.
 const (
 	ReasonPausePeriodInvalid  Reason = "PausePeriodInvalid"
+	ReasonWindowInvalid       Reason = "WindowInvalid"
 	ReasonEntryInvalid        Reason = "EntryInvalid"
 	ReasonStrategyUnknown     Reason = "StrategyUnknown"
 	ReasonNamedAndExcluded    Reason = "NamedAndExcluded"

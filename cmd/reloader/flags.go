@@ -81,7 +81,7 @@ func (f *settingsFlags) distinct() error {
 		k.Auto, k.ConfigMapAuto, k.SecretAuto, k.SecretProviderClassAuto,
 		k.ConfigMapNamed, k.SecretNamed, k.SecretProviderClassNamed,
 		k.ConfigMapExclude, k.SecretExclude, k.SecretProviderClassExclude,
-		k.Search, k.Match, k.Ignore, k.RolloutStrategy, k.PausePeriod, k.PausedAt, k.LastReloadedFrom, k.Index,
+		k.Search, k.Match, k.Ignore, k.RolloutStrategy, k.CoalesceWindow, k.PausePeriod, k.PausedAt, k.LastReloadedFrom, k.Index,
 	} {
 		count[name]++
 	}

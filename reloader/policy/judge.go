@@ -57,6 +57,7 @@ func Judge(w Subject, s Settings) []reloader.Problem {
 		}
 		j.sourceKeys(p, w.Kind)
 		j.pausePeriod(p, w.Kind)
+		j.coalesceWindow(p, w.Kind)
 		j.rolloutStrategy(p, w.Kind)
 		j.csiOff(p)
 		j.unknown(p, workloadKeys(s.Keys))

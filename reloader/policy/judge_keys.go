@@ -55,7 +55,7 @@ func workloadKeys(k Keys) []string {
 	for _, kind := range reloader.SourceKinds() {
 		keys = append(keys, k.TypedAuto(kind), k.Named(kind), k.Exclude(kind))
 	}
-	return append(keys, k.RolloutStrategy, k.PausePeriod)
+	return append(keys, k.RolloutStrategy, k.PausePeriod, k.CoalesceWindow)
 }
 
 // known returns every key.

@@ -69,6 +69,22 @@ func TestJudge(t *testing.T) {
 			workload: notes{"configmap/reload": strings.Repeat("a{1000}", 20)},
 			want:     []string{`broken TooManyPatterns metadata.annotations: configmap.reloader.stakater.com/reload: "a{1000}a{1000}…" makes the list too complex and is skipped: simplify the list`},
 		},
+		"a coalescing window": {
+			workload: notes{"auto": "true", "coalesce-window": "30s"},
+		},
+		"a coalescing window that is none": {
+			workload: notes{"auto": "true", "coalesce-window": "-1s"},
+			want:     []string{`broken WindowInvalid metadata.annotations: reloader.stakater.com/coalesce-window "-1s" is not a duration from 0s to 1h: write one such as "5s"`},
+		},
+		"a coalescing window that is too long": {
+			workload: notes{"auto": "true", "coalesce-window": "61m"},
+			want:     []string{`broken WindowInvalid metadata.annotations: reloader.stakater.com/coalesce-window "61m" is not a duration from 0s to 1h: write one such as "5s"`},
+		},
+		"a coalescing window on the template": {
+			workload: notes{"auto": "true"},
+			template: notes{"coalesce-window": "5s"},
+			want:     []string{`doubtful KeyMisplaced spec.template.metadata.annotations: template's reloader.stakater.com/coalesce-window does nothing: move it to the Deployment's metadata`},
+		},
 		"a rollout-strategy that does not exist": {
 			kind: "Rollout", workload: notes{"rollout-strategy": "recreate"},
 			want: []string{`broken StrategyUnknown metadata.annotations: reloader.stakater.com/rollout-strategy "recreate" is unknown: write "rollout" or "restart"`},

@@ -19,6 +19,7 @@ type Keys struct {
 	Match                      string
 	Ignore                     string
 	RolloutStrategy            string
+	CoalesceWindow             string
 	PausePeriod                string
 	PausedAt                   string
 	LastReloadedFrom           string
@@ -42,6 +43,7 @@ func DefaultKeys() Keys {
 		Match:                      "reloader.stakater.com/match",
 		Ignore:                     "reloader.stakater.com/ignore",
 		RolloutStrategy:            "reloader.stakater.com/rollout-strategy",
+		CoalesceWindow:             "reloader.stakater.com/coalesce-window",
 		PausePeriod:                "deployment.reloader.stakater.com/pause-period",
 		PausedAt:                   "deployment.reloader.stakater.com/paused-at",
 		LastReloadedFrom:           "reloader.stakater.com/last-reloaded-from",
