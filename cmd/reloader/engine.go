@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -13,12 +14,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 
 	"k8s-reloader/reloader/api"
+	"k8s-reloader/reloader/checkpoint"
 	"k8s-reloader/reloader/engine"
 	"k8s-reloader/reloader/fingerprint"
 	"k8s-reloader/reloader/kind"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/leader"
 	"k8s-reloader/reloader/report"
 )
 
@@ -32,6 +35,11 @@ type engineFlags struct {
 	verifyInterval time.Duration
 	listenAddress  string
 	keySecret      string
+	checkpoint     string
+	ha             bool
+	perWorkload    int
+	perSecond      float64
+	concurrent     int
 }
 
 func newEngineCommand() *cobra.Command {
@@ -58,37 +66,32 @@ has changed, and patches the workloads that depend on it and opted in.`,
 		"address of /metrics, /live, /healthz and /readyz")
 	flags.StringVar(&f.keySecret, "fingerprint-key-secret", "",
 		"Secret in the engine's own namespace that holds the key of the fingerprints, filled if empty (default: a key of this process alone)")
+	flags.StringVar(&f.checkpoint, "checkpoint", "",
+		"ConfigMaps in the engine's own namespace, NAME-0 to NAME-7, that hold what has been rolled out, so that no change is lost while no engine runs (default: every start takes what it finds as rolled out)")
+	flags.IntVar(&f.perWorkload, "breaker-reloads", engine.DefaultReloadsPerWorkload,
+		"reloads of one workload within 10 minutes before it is held back, for longer each time; negative for no limit")
+	flags.Float64Var(&f.perSecond, "max-reloads-per-second", 0,
+		"reloads of the whole engine; 0 for no limit")
+	flags.IntVar(&f.concurrent, "max-concurrent-rollouts", 0,
+		"workloads that may roll at the same time, by their status; 0 for no limit")
+	flags.BoolVar(&f.ha, "enable-ha", false,
+		"let one of several engines write, and the others stand by")
 	return cmd
 }
 
 func (f *engineFlags) run(cmd *cobra.Command) error {
-	settings, err := f.settings.parse()
+	options, err := f.parse()
 	if err != nil {
 		return err
 	}
-	strategy, err := kind.ParseStrategy(f.strategy)
-	if err != nil {
-		return fmt.Errorf("--reload-strategy: %w", err)
-	}
-	if f.window < 0 {
-		return fmt.Errorf("--coalesce-window=%s: use 0 to reload at once, or a duration such as 1s", f.window)
-	}
-	if f.verifyInterval == 0 {
-		return errors.New("--verify-interval=0: use a duration such as 6h, or a negative one for none")
-	}
-	if f.keySecret != "" {
-		if err := objectName("fingerprint-key-secret", f.keySecret); err != nil {
-			return err
-		}
-	}
-	log, err := f.log.logger(cmd.ErrOrStderr())
-	if err != nil {
+	if options.Log, err = f.log.logger(cmd.ErrOrStderr()); err != nil {
 		return err
 	}
 	to, err := f.cluster.connect()
 	if err != nil {
 		return err
 	}
+	options.Config = to.config
 	listener, err := new(net.ListenConfig).Listen(cmd.Context(), "tcp", f.listenAddress)
 	if err != nil {
 		return fmt.Errorf("--listen-address: %w", err)
@@ -103,49 +106,122 @@ func (f *engineFlags) run(cmd *cobra.Command) error {
 		return api.Serve(ctx, listener, api.Handler(func() error { return ready(running.Load()) }, registry))
 	})
 	parts.Go(func() error {
-		return f.reload(ctx, log, to, settings, strategy, registry, &running)
+		options.Log.Info("starting the engine", "version", version, "server", to.server(),
+			"namespace", to.namespace, "strategy", options.Strategy)
+		events, err := f.assemble(ctx, &options, to, registry)
+		if err != nil {
+			return err
+		}
+		defer events.Close()
+		e, err := engine.New(options)
+		if err != nil {
+			return err
+		}
+		running.Store(e)
+		err = e.Run(ctx)
+		options.Log.Info("stopped")
+		return err
 	})
-	return parts.Wait()
+	if err := parts.Wait(); err != nil && cmd.Context().Err() == nil {
+		return err
+	}
+	return nil
 }
 
-// reload runs the engine until ctx is done.
-func (f *engineFlags) reload(ctx context.Context, log logr.Logger, to connection, settings policy.Settings,
-	strategy kind.Strategy, registry prometheus.Registerer, running *atomic.Pointer[engine.Engine],
-) error {
-	log.Info("starting the engine", "version", version, "server", to.config.Host, "namespace", to.namespace, "strategy", strategy)
-	key, err := f.key(ctx, log, to)
+// parse returns what the flags say by themselves.
+func (f *engineFlags) parse() (engine.Options, error) {
+	settings, err := f.settings.parse()
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil
+		return engine.Options{}, err
+	}
+	strategy, err := kind.ParseStrategy(f.strategy)
+	if err != nil {
+		return engine.Options{}, fmt.Errorf("--reload-strategy: %w", err)
+	}
+	if f.window < 0 {
+		return engine.Options{}, fmt.Errorf("--coalesce-window=%s: use 0 to reload at once, or a duration such as 1s", f.window)
+	}
+	if f.verifyInterval == 0 {
+		return engine.Options{}, errors.New("--verify-interval=0: use a duration such as 6h, or a negative one for none")
+	}
+	if f.perWorkload == 0 {
+		return engine.Options{}, errors.New("--breaker-reloads=0: nothing would ever be reloaded; use a number above 0, or a negative one for no limit")
+	}
+	if f.perSecond < 0 {
+		return engine.Options{}, fmt.Errorf("--max-reloads-per-second=%g: use a number above 0, or 0 for no limit", f.perSecond)
+	}
+	if f.concurrent < 0 {
+		return engine.Options{}, fmt.Errorf("--max-concurrent-rollouts=%d: use a number above 0, or 0 for no limit", f.concurrent)
+	}
+	for flag, name := range map[string]string{"fingerprint-key-secret": f.keySecret, "checkpoint": f.checkpoint} {
+		if name == "" {
+			continue
 		}
-		return err
+		if err := objectName(flag, name); err != nil {
+			return engine.Options{}, err
+		}
 	}
-	metrics, err := report.NewMetrics(registry)
-	if err != nil {
-		return err
+	if f.checkpoint != "" && f.keySecret == "" {
+		return engine.Options{}, errors.New("--checkpoint: nothing in it can be compared after a restart without --fingerprint-key-secret; name that Secret, too")
 	}
-	events, err := report.NewEvents(ctx, to.config)
-	if err != nil {
-		return err
-	}
-	defer events.Close()
-	e, err := engine.New(engine.Options{
-		Config:         to.config,
-		Key:            key,
+	return engine.Options{
 		Settings:       settings,
 		Strategy:       strategy,
 		CoalesceWindow: f.window,
 		VerifyInterval: f.verifyInterval,
-		Reporter:       report.New(metrics, events),
-		Log:            log,
-	})
-	if err != nil {
-		return err
+
+		ReloadsPerWorkload: f.perWorkload,
+		ReloadsPerSecond:   f.perSecond,
+		ConcurrentRollouts: f.concurrent,
+	}, nil
+}
+
+// assemble adds what needs the API server: the key, which it waits for, the
+// checkpoint, the lease and the reporter. The events are the caller's to close.
+func (f *engineFlags) assemble(ctx context.Context, o *engine.Options, to connection, registry prometheus.Registerer) (*report.Events, error) {
+	var err error
+	if o.Key, err = f.key(ctx, o.Log, to); err != nil {
+		return nil, err
 	}
-	running.Store(e)
-	e.Run(ctx)
-	log.Info("stopped")
-	return nil
+	if f.checkpoint != "" {
+		client, err := typedcorev1.NewForConfig(to.config)
+		if err != nil {
+			return nil, fmt.Errorf("set up the client for the checkpoint: %w", err)
+		}
+		o.Checkpoint, err = checkpoint.New(client.ConfigMaps(to.namespace), checkpoint.Options{
+			Namespace: to.namespace,
+			Name:      f.checkpoint,
+			KeyID:     o.Key.ID(),
+			Log:       o.Log,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if f.ha {
+		identity, err := podName()
+		if err != nil {
+			return nil, err
+		}
+		if o.Lease, err = leader.New(leader.Options{
+			Config:    to.config,
+			Namespace: to.namespace,
+			Identity:  identity,
+			Log:       o.Log,
+		}); err != nil {
+			return nil, err
+		}
+	}
+	metrics, err := report.NewMetrics(registry)
+	if err != nil {
+		return nil, err
+	}
+	events, err := report.NewEvents(ctx, to.config)
+	if err != nil {
+		return nil, err
+	}
+	o.Reporter = report.New(metrics, events)
+	return events, nil
 }
 
 func (f *engineFlags) key(ctx context.Context, log logr.Logger, to connection) (fingerprint.Key, error) {
@@ -153,6 +229,18 @@ func (f *engineFlags) key(ctx context.Context, log logr.Logger, to connection) (
 		return engine.RandomKey()
 	}
 	return engine.ClusterKey(ctx, to.config, to.namespace, f.keySecret, log)
+}
+
+// podName tells this process from other engines.
+func podName() (string, error) {
+	if name := os.Getenv("POD_NAME"); name != "" {
+		return name, nil
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("find a name for this engine: set POD_NAME: %w", err)
+	}
+	return fmt.Sprintf("%s-%d", host, os.Getpid()), nil
 }
 
 func ready(e *engine.Engine) error {

@@ -23,10 +23,19 @@ import (
 
 // reports counts what the engine says has come of its reloads.
 type reports struct {
-	mu        sync.Mutex
+	mu        sync.Mutex // guards everything below
 	reloaded  map[reloader.Workload]int
+	held      map[reloader.Workload]int
+	takenBack map[reloader.Workload]string
 	failed    int
 	corrected int
+}
+
+// count returns how often a workload was reloaded.
+func (r *reports) count(w reloader.Workload) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.reloaded[w]
 }
 
 func (r *reports) Reloaded(of report.Reload) {
@@ -41,6 +50,20 @@ func (r *reports) Failed(report.Reload, reloader.Outcome, error) {
 	r.failed++
 }
 
+func (r *reports) Held(of report.Reload, _ time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.held[of.Workload]++
+}
+
+func (r *reports) TakenBack(of report.Reload, by string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.takenBack[of.Workload] = by
+}
+
+func (r *reports) Doubtful(reloader.Workload, reloader.Source) {}
+
 func (r *reports) Corrected(reloader.Workload) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -48,22 +71,30 @@ func (r *reports) Corrected(reloader.Workload) {
 }
 
 // startEngine runs an engine until the test ends and returns when it is ready.
-func startEngine(t *testing.T) (*engine.Engine, *reports) {
+func startEngine(t *testing.T, options ...func(*engine.Options)) (*engine.Engine, *reports) {
 	t.Helper()
-	r := &reports{reloaded: map[reloader.Workload]int{}}
+	r := &reports{
+		reloaded:  map[reloader.Workload]int{},
+		held:      map[reloader.Workload]int{},
+		takenBack: map[reloader.Workload]string{},
+	}
 	key, err := engine.RandomKey()
 	require.NoError(t, err)
-	e, err := engine.New(engine.Options{
+	o := engine.Options{
 		Config:   shared.RESTConfig(),
 		Key:      key,
 		Settings: policy.Settings{Keys: policy.DefaultKeys()},
 		Reporter: r,
 		Log:      testr.New(t),
-	})
+	}
+	for _, set := range options {
+		set(&o)
+	}
+	e, err := engine.New(o)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	running.Go(func() { e.Run(ctx) })
+	running.Go(func() { assert.NoError(t, e.Run(ctx)) })
 	t.Cleanup(func() { cancel(); running.Wait() })
 	require.Eventually(t, e.Ready, 20*time.Second, time.Millisecond)
 	return e, r

@@ -10,10 +10,12 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/checkpoint"
 	"k8s-reloader/reloader/fingerprint"
 	"k8s-reloader/reloader/index"
 	"k8s-reloader/reloader/kind"
@@ -38,6 +40,13 @@ type Engine struct {
 	intake *intake
 	queues *queues
 	recent *recent
+	limits *limits
+
+	rollouts *rollouts
+	rivals   *rivals
+
+	checkpoint *checkpoint.Store // nil without
+	lease      Lease             // nil without
 
 	// listing is held while all workloads of a kind are read.
 	listing sync.Mutex
@@ -66,55 +75,107 @@ func New(o Options) (*Engine, error) {
 		client:         c,
 		index:          index.New(o.Settings),
 		ledger:         newLedger(),
-		queues:         newQueues(o.CoalesceWindow, o.Clock),
+		queues:         newQueues(o.Clock),
+		rivals:         newRivals(),
+		rollouts:       newRollouts(o.ConcurrentRollouts, o.Clock),
+		limits:         newLimits(max(0, o.ReloadsPerWorkload), o.ReloadsPerSecond, o.Clock),
 		recent:         newRecent(),
+		checkpoint:     o.Checkpoint,
+		lease:          o.Lease,
 	}
-	e.intake = newIntake(o.Settings, e.index, e.ledger, e.queues)
+	e.intake = newIntake(o.Settings, o.CoalesceWindow, e.index, e.ledger, e.queues)
 	return e, nil
 }
 
-// Ready reports whether the engine knows all workloads and the content of all
-// sources that they depend on: from then on no change is missed.
+// Ready reports whether the engine does its part. One that leads knows all
+// workloads and the content of all sources that they depend on, so that from
+// then on no change is missed. One that stands by has its watches in sync.
 func (e *Engine) Ready() bool { return e.ready.Load() }
 
 // Stats counts what the engine knows.
 func (e *Engine) Stats() index.Stats { return e.index.Stats() }
 
 // Run watches and reloads until ctx is done, then waits for its workers. The
-// API server may come and go meanwhile.
-func (e *Engine) Run(ctx context.Context) {
-	var running sync.WaitGroup
-	defer running.Wait()
+// API server may come and go meanwhile. The error means that the lease was
+// lost, after which the engine cannot be run again.
+func (e *Engine) Run(ctx context.Context) error {
+	var watching sync.WaitGroup
+	defer watching.Wait()
 	defer e.queues.shutDown()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 
-	started := e.clock.Now()
-	var feeds []*feed
+	if !e.watch(ctx, &watching, e.workloadFeeds()) {
+		return nil
+	}
+	// What the lists have brought is complete now: many of the same kind are
+	// read together.
+	for range e.workers {
+		watching.Go(func() { work(ctx, e, e.queues.resolve, e.resolve) })
+	}
+	if !e.until(ctx, e.intake.allResolved) {
+		return nil
+	}
+	// Sources come after workloads, so that the versions of all those that
+	// somebody depends on are heard of.
+	if !e.watch(ctx, &watching, e.sourceFeeds()) {
+		return nil
+	}
+	if e.lease == nil {
+		e.lead(ctx)
+		return nil
+	}
+	e.ready.Store(true)
+	return e.lease.Hold(ctx, e.lead)
+}
+
+func (e *Engine) workloadFeeds() (feeds []*feed) {
 	for _, k := range kind.All() {
 		feeds = append(feeds, e.workloadFeed(k))
 	}
+	return feeds
+}
+
+func (e *Engine) sourceFeeds() (feeds []*feed) {
 	for _, k := range reloader.SourceKinds() {
 		if e.settings.Enabled(k) && k != reloader.SecretProviderClass {
 			feeds = append(feeds, e.sourceFeed(k))
 		}
 	}
+	return feeds
+}
+
+// watch runs the feeds and returns when all are in sync, or false when ctx is
+// done.
+func (e *Engine) watch(ctx context.Context, watching *sync.WaitGroup, feeds []*feed) bool {
 	for _, f := range feeds {
-		running.Go(func() { f.run(ctx, e.client.metadata, e.log) })
+		watching.Go(func() { f.run(ctx, e.client.metadata, e.log) })
 	}
-	if !synced(ctx, feeds) {
-		return
+	return synced(ctx, feeds)
+}
+
+// lead reloads until ctx is done: a start, and the take-over from another
+// leader, which is the same. What has been rolled out until then is in the
+// checkpoint when it returns.
+func (e *Engine) lead(ctx context.Context) {
+	started := e.clock.Now()
+	if e.checkpoint != nil {
+		if !e.recall(ctx) {
+			return
+		}
+		keeping, stop := context.WithCancel(context.WithoutCancel(ctx))
+		var keeper sync.WaitGroup
+		keeper.Go(func() { e.keep(keeping) })
+		defer keeper.Wait()
+		defer stop()
 	}
-	// What the lists have brought is complete now: many of the same kind are
-	// read together. Sources come after workloads, so that all those of a
-	// namespace are known when the first is read.
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	defer e.queues.sources.ShutDown()
+	defer e.queues.workloads.ShutDown()
 	for range e.workers {
-		running.Go(func() { work(ctx, e, e.queues.resolve, e.resolve) })
-	}
-	if !e.until(ctx, e.intake.allResolved) {
-		return
-	}
-	for range e.workers {
-		running.Go(func() { work(ctx, e, e.queues.sources, e.readSource) })
-		running.Go(func() { work(ctx, e, e.queues.workloads, e.reload) })
+		workers.Go(func() { work(ctx, e, e.queues.sources, e.readSource) })
+		workers.Go(func() { work(ctx, e, e.queues.workloads, e.reload) })
 	}
 	if !e.until(ctx, e.ledger.allRead) {
 		return
@@ -122,7 +183,11 @@ func (e *Engine) Run(ctx context.Context) {
 	e.ready.Store(true)
 	stats := e.Stats()
 	e.log.Info("ready", "workloads", stats.Workloads, "sources", stats.Sources, "after", e.clock.Since(started).String())
-	running.Go(func() { e.verifyRegularly(ctx) })
+	if e.checkpoint != nil {
+		e.checkpoint.Retain(e.ledger.all())
+	}
+	workers.Go(func() { e.verifyRegularly(ctx) })
+	workers.Go(func() { e.watchRollouts(ctx) })
 	select {
 	case <-ctx.Done():
 		return
@@ -137,6 +202,46 @@ func (e *Engine) Run(ctx context.Context) {
 // startOver is how long after being ready the last of a start's memory is out
 // of use.
 const startOver = 2 * time.Second
+
+// recall goes on where the checkpoint ends. It reports false if ctx is done
+// before the checkpoint could be read.
+func (e *Engine) recall(ctx context.Context) bool {
+	var summary checkpoint.Summary
+	read := func(ctx context.Context) (bool, error) {
+		var err error
+		if summary, err = e.checkpoint.Load(ctx); err != nil {
+			e.log.Error(err, "cannot read the checkpoint, trying again")
+		}
+		return err == nil, nil
+	}
+	if err := wait.PollUntilContextCancel(ctx, time.Second, true, read); err != nil {
+		return false
+	}
+	for _, problem := range summary.Problems {
+		e.log.Error(nil, problem)
+	}
+	if summary.Fresh {
+		e.log.Info("there is no checkpoint yet: what is found counts as rolled out")
+	}
+	e.ledger.open(e.checkpoint, summary.Fresh)
+	return true
+}
+
+// keep writes the checkpoint until ctx is done.
+func (e *Engine) keep(ctx context.Context) {
+	for {
+		err := e.checkpoint.Run(ctx)
+		if errors.Is(err, checkpoint.ErrConflict) && ctx.Err() == nil {
+			// Only a leader comes here: what it knows is newer.
+			e.log.Info("somebody else has written the checkpoint; writing it again", "reason", err.Error())
+			continue
+		}
+		if err != nil {
+			e.log.Error(err, "the checkpoint is not up to date: the next start looks at more than it had to")
+		}
+		return
+	}
+}
 
 func synced(ctx context.Context, feeds []*feed) bool {
 	for _, f := range feeds {

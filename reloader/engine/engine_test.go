@@ -78,7 +78,7 @@ func TestRunEndsWhileTheServerCannotBeReached(t *testing.T) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { e.Run(ctx) })
+	running.Go(func() { assert.NoError(t, e.Run(ctx)) })
 	cancel()
 	ended := make(chan struct{})
 	go func() { running.Wait(); close(ended) }()
@@ -488,8 +488,17 @@ func TestReadSource(t *testing.T) {
 		assert.Len(t, drain(e.queues.sources), want, "only a list can take a version back")
 		*e.ledger.sources[settings] = account
 	}
+	require.NoError(t, e.readSource(t.Context(), settings))
+	asked := len(server.requests)
+	assert.Equal(t, 1, seen("7"))
 	version = "4"
-	require.ErrorIs(t, e.readSource(t.Context(), settings), errOutdated, "its worker repeats it")
+	for range 2 {
+		require.ErrorIs(t, e.readSource(t.Context(), settings), errOutdated, "its worker repeats it")
+	}
+	version = "7"
+	require.NoError(t, e.readSource(t.Context(), settings))
+	require.NoError(t, e.readSource(t.Context(), settings))
+	assert.Len(t, server.requests, asked+3, "nothing is read without a reason")
 
 	present = false
 	e.sourceDeleted(settings)

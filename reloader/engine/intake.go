@@ -3,7 +3,9 @@ package engine
 import (
 	"hash/maphash"
 	"reflect"
+	"strconv"
 	"sync"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -20,6 +22,7 @@ import (
 // resolve queue. It is safe for concurrent use.
 type intake struct {
 	settings policy.Settings
+	window   time.Duration // the coalescing window of who does not ask for one
 	index    *index.Index
 	ledger   *ledger
 	queues   *queues
@@ -35,6 +38,7 @@ type intake struct {
 // tracked is what is known of one workload besides its index entry.
 type tracked struct {
 	uid        types.UID
+	born       time.Time
 	generation int64
 	// keys is a hash of the annotations that matter.
 	keys uint64
@@ -49,6 +53,12 @@ type tracked struct {
 	// the newest that one has made with nobody in between; neither changes a
 	// reference.
 	expected, made int64
+	// back is the generation in which somebody put back an older mark, 0 if
+	// nobody has.
+	back int64
+	// window is the coalescing window that the workload asks for; negative if
+	// it asks for none.
+	window time.Duration
 	// carries is true if the workload has an index record, whatever its worth.
 	carries bool
 	// template, container and annotations are from the record, or what the
@@ -58,9 +68,10 @@ type tracked struct {
 	annotations map[string]string
 }
 
-func newIntake(s policy.Settings, x *index.Index, l *ledger, q *queues) *intake {
+func newIntake(s policy.Settings, window time.Duration, x *index.Index, l *ledger, q *queues) *intake {
 	return &intake{
 		settings:  s,
+		window:    window,
 		index:     x,
 		ledger:    l,
 		queues:    q,
@@ -81,7 +92,7 @@ func (in *intake) observe(w reloader.Workload, meta metav1.Object, since moment)
 		t = nil
 	}
 	if t == nil {
-		t = &tracked{uid: meta.GetUID()}
+		t = &tracked{uid: meta.GetUID(), born: meta.GetCreationTimestamp().Time}
 		in.workloads[w] = t
 		in.unresolved++
 	}
@@ -177,6 +188,10 @@ func (in *intake) verify(m *kind.Manifest) bool {
 func (in *intake) admit(w reloader.Workload, t *tracked, annotations map[string]string, rec record.Record) {
 	pol := policy.Parse(annotations, rec.Annotations, in.settings)
 	restarted := t.template != rec.Template // created, or its template changed
+	t.window = -1
+	if window, ok := policy.Window(annotations, in.settings.Keys); ok {
+		t.window = window
+	}
 	t.template, t.container, t.annotations = rec.Template, rec.Container, rec.Annotations
 	if !t.resolved {
 		t.resolved = true
@@ -206,8 +221,25 @@ func (in *intake) admit(w reloader.Workload, t *tracked, annotations map[string]
 	}
 	in.ledger.part(w, missing(before, in.index.DependsOn(w)), in.index.Depended)
 	if len(in.ledger.due(w)) > 0 {
-		in.queues.reload(w)
+		in.queues.reload(w, in.windowOf(t))
 	}
+}
+
+// reload has w reloaded when its coalescing window ends.
+func (in *intake) reload(w reloader.Workload) {
+	in.mu.Lock()
+	window := in.windowOf(in.workloads[w])
+	in.mu.Unlock()
+	in.queues.reload(w, window)
+}
+
+// windowOf returns the coalescing window of a workload; nil is one that is
+// gone.
+func (in *intake) windowOf(t *tracked) time.Duration {
+	if t == nil || t.window < 0 {
+		return in.window
+	}
+	return t.window
 }
 
 // missing returns what is in before and not in now, both sorted alike.
@@ -280,11 +312,40 @@ func (in *intake) allResolved() bool {
 	return in.unresolved == 0
 }
 
+// takenBack notes that the marks in w's template are not those of the last
+// reload since that generation: the same content has to leave another mark.
+func (in *intake) takenBack(w reloader.Workload, generation int64) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if t := in.workloads[w]; t != nil {
+		t.back = generation
+	}
+}
+
+// marked tells the workload's pod template, with the marks that others have put
+// there, from any that it had before.
+func (t *tracked) marked() string {
+	if t.back == 0 {
+		return t.template
+	}
+	return t.template + "@" + strconv.FormatInt(t.back, 10)
+}
+
+// created returns when w was created, and whether nobody has changed it since.
+func (in *intake) created(w reloader.Workload) (at time.Time, untouched bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if t := in.workloads[w]; t != nil {
+		return t.born, t.generation == 1
+	}
+	return time.Time{}, false
+}
+
 // target is what a patch of a workload needs.
 type target struct {
 	uid       types.UID
 	container string
-	// template is the hash of the pod template that is patched.
+	// template tells the pod template that is patched from others.
 	template   string
 	references []reloader.Reference
 	policy     *policy.Policy
@@ -304,7 +365,7 @@ func (in *intake) aim(w reloader.Workload) (target, bool) {
 		return target{}, false
 	}
 	entry, _ := in.index.Get(w)
-	to := target{uid: t.uid, container: t.container, template: t.template, references: entry.References, policy: entry.Policy}
+	to := target{uid: t.uid, container: t.container, template: t.marked(), references: entry.References, policy: entry.Policy}
 	t.expected = max(t.generation, t.made) + 1
 	if t.carries {
 		text, err := in.forward(w, t, entry).Encode()
@@ -375,7 +436,7 @@ func (in *intake) hash(annotations map[string]string) uint64 {
 		k.Auto, k.ConfigMapAuto, k.SecretAuto, k.SecretProviderClassAuto,
 		k.ConfigMapNamed, k.SecretNamed, k.SecretProviderClassNamed,
 		k.ConfigMapExclude, k.SecretExclude, k.SecretProviderClassExclude,
-		k.Search,
+		k.Search, k.CoalesceWindow,
 	} {
 		value, ok := annotations[key]
 		if ok {

@@ -110,9 +110,9 @@ func (a app) recorded(t *testing.T, changes ...func(*record.Record)) app {
 func newTestIntake(t *testing.T) *intake {
 	t.Helper()
 	s := policy.Settings{Keys: keys}
-	q := newQueues(0, clock.RealClock{})
+	q := newQueues(clock.RealClock{})
 	t.Cleanup(q.shutDown)
-	return newIntake(s, index.New(s), newLedger(), q)
+	return newIntake(s, 0, index.New(s), newLedger(), q)
 }
 
 // drain takes what is in a queue.
@@ -135,6 +135,7 @@ func settled(t *testing.T, in *intake, a app) {
 		require.True(t, in.supply(a.manifest(t)))
 	}
 	for _, s := range in.index.DependsOn(a.workload) {
+		in.ledger.take(s)
 		in.ledger.look(s, written(1, "a"), func() []reloader.Workload { return in.index.Dependents(s, nil) })
 	}
 	drain(in.queues.resolve)
@@ -146,6 +147,9 @@ func settled(t *testing.T, in *intake, a app) {
 // due is a look that shows a change of settings, on which web depends.
 func due(t *testing.T, l *ledger, c content) {
 	t.Helper()
+	require.True(t, l.news(settings, c.version))
+	taken, _ := l.take(settings)
+	require.True(t, taken)
 	overdue, outdated := l.look(settings, c, func() []reloader.Workload { return []reloader.Workload{web} })
 	require.False(t, outdated)
 	require.Equal(t, []reloader.Workload{web}, overdue)

@@ -2,11 +2,13 @@ package engine
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"slices"
 	"sync"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/checkpoint"
 	"k8s-reloader/reloader/fingerprint"
 )
 
@@ -20,8 +22,13 @@ type ledger struct {
 	sources map[reloader.Source]*account
 	// workloads in the index, and which of their sources wait for a reload.
 	workloads map[reloader.Workload]*dependent
+	// anyFresh is true if one of them has a moment in fresh.
+	anyFresh bool
 	// unread counts the sources without a fingerprint, by namespace.
 	unread map[shelf]int
+	// archive is where settled accounts are kept; nil before open, and for an
+	// engine that keeps none.
+	archive archive
 	// searchers have name patterns, and have brought them in at that moment:
 	// the shelf has to be searched for what they match.
 	searchers map[shelf]map[reloader.Workload]moment
@@ -35,9 +42,26 @@ type shelf struct {
 
 func shelfOf(s reloader.Source) shelf { return shelf{s.Kind, s.Namespace} }
 
+// archive keeps what has been rolled out, across restarts and leaders. Its
+// methods do no I/O.
+type archive interface {
+	Lookup(s reloader.Source) (e checkpoint.Entry, ok bool)
+	Set(s reloader.Source, e checkpoint.Entry)
+	Delete(s reloader.Source)
+}
+
 // account is what is known of one source.
 type account struct {
-	read bool
+	// read is true if the source has been looked at, or the archive tells that it
+	// need not be; dirty if there is a reason for another look.
+	read, dirty bool
+	// unknown is true if the archive, which is not empty, says nothing of the
+	// source: it was brought in while no engine ran.
+	unknown bool
+	// heard is the newest version of which an event has told.
+	heard uint64
+	// saved is what the archive says.
+	saved checkpoint.Entry
 	// absent is true if the source did not exist at the last look. Its last
 	// fingerprint stays: deleted and created again with the same data is no
 	// change.
@@ -117,16 +141,18 @@ func (l *ledger) join(w reloader.Workload, since moment, gained ...reloader.Sour
 			continue
 		}
 		a := l.account(s)
+		a.dirty = a.dirty || !a.read
 		late := since != (moment{}) && (!a.read || !a.absent && a.written.after(since))
 		if late {
 			put(&a.newcomers, w, since)
+			a.dirty = true
 		}
 		if late || !a.read {
 			toRead = append(toRead, s)
 			continue
 		}
 		settle(d, w, s, a)
-		closeIfSettled(a)
+		l.closeIfSettled(s, a)
 	}
 	return toRead
 }
@@ -178,7 +204,9 @@ func (l *ledger) news(s reloader.Source, version uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.account(s)
-	return !a.read || version == 0 || a.absent || version > a.version
+	a.heard = version
+	a.dirty = a.dirty || !a.read || version == 0 || a.absent || version > a.version
+	return a.dirty
 }
 
 // relisted is news for what a list has brought after events were missed. A
@@ -188,11 +216,49 @@ func (l *ledger) relisted(s reloader.Source, version uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.account(s)
-	differs := version != a.version
+	a.heard = version
+	a.dirty = a.dirty || !a.read || a.absent || version != a.version
 	if version < a.version {
 		a.version = 0
+		l.forgetFresh()
 	}
-	return !a.read || a.absent || differs
+	return a.dirty
+}
+
+// forgetFresh forgets when pods were started: versions have gone back, so what
+// is written from now on may have older ones. l.mu is held.
+func (l *ledger) forgetFresh() {
+	if !l.anyFresh {
+		return
+	}
+	l.anyFresh = false
+	for _, d := range l.workloads {
+		d.fresh = moment{}
+	}
+}
+
+// take reports whether s still has to be read, which is up to the caller then,
+// and whether that is for the first time.
+func (l *ledger) take(s reloader.Source) (due, first bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.sources[s]
+	if a == nil || !a.dirty {
+		return false, false
+	}
+	a.dirty = false
+	return true, !a.read
+}
+
+// putBack notes that reading what was taken has failed.
+func (l *ledger) putBack(sources ...reloader.Source) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range sources {
+		if a := l.sources[s]; a != nil {
+			a.dirty = true
+		}
+	}
 }
 
 // look notes what has been read of s, and returns the workloads that do not
@@ -220,6 +286,9 @@ func (l *ledger) look(s reloader.Source, c content, dependents func() []reloader
 	}
 	a.version = c.version
 	changed := false
+	if a.written == (moment{}) {
+		a.written = c.written
+	}
 	if a.current != c.fingerprint {
 		// What was created and edited before we looked may have reached pods
 		// that waited for it in between. Other first sights are adopted.
@@ -237,7 +306,7 @@ func (l *ledger) look(s reloader.Source, c content, dependents func() []reloader
 			}
 		}
 	}
-	closeIfSettled(a)
+	l.closeIfSettled(s, a)
 	return overdue, false
 }
 
@@ -248,6 +317,32 @@ func (a *account) had(since moment, untouched bool) fingerprint.Fingerprint {
 		return ""
 	}
 	return a.current
+}
+
+// unknownUntilNow reports, once, whether nobody knows what has been rolled out
+// of s.
+func (l *ledger) unknownUntilNow(s reloader.Source) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.sources[s]
+	if a == nil || !a.unknown {
+		return false
+	}
+	a.unknown = false
+	return true
+}
+
+// miss notes that w has started with something older than the present content
+// of s. It reports whether that is due to it now.
+func (l *ledger) miss(s reloader.Source, w reloader.Workload) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a, d := l.sources[s], l.workloads[w]
+	if a == nil || d == nil {
+		return false
+	}
+	put(&a.applied, w, "")
+	return want(d, w, s, a)
 }
 
 // notFound notes that a list did not hold those of the sources that have still
@@ -302,7 +397,7 @@ func (l *ledger) got(w reloader.Workload, debts []debt, certain bool) (more bool
 	}
 	for _, b := range debts {
 		a := l.sources[b.source]
-		if a == nil {
+		if a == nil || !a.read { // forgotten since, and maybe joined anew
 			continue
 		}
 		have := b.fingerprint
@@ -311,7 +406,7 @@ func (l *ledger) got(w reloader.Workload, debts []debt, certain bool) (more bool
 		}
 		put(&a.applied, w, have)
 		want(d, w, b.source, a)
-		closeIfSettled(a)
+		l.closeIfSettled(b.source, a)
 	}
 	return len(d.pending) > 0
 }
@@ -325,11 +420,11 @@ func (l *ledger) refresh(w reloader.Workload, at moment) {
 	if d == nil || at.version <= d.fresh.version {
 		return
 	}
-	d.fresh = at
+	d.fresh, l.anyFresh = at, true
 	for s := range maps.Clone(d.pending) {
 		if a := l.sources[s]; !a.written.after(at) {
 			settle(d, w, s, a)
-			closeIfSettled(a)
+			l.closeIfSettled(s, a)
 		}
 	}
 }
@@ -396,13 +491,14 @@ func (l *ledger) unreadOn(on shelf) int {
 	return l.unread[on]
 }
 
-// unreadSources returns the sources on the shelf that have not been read.
-func (l *ledger) unreadSources(on shelf) []reloader.Source {
+// takeUnread is take for all sources on the shelf that have not been read.
+func (l *ledger) takeUnread(on shelf) []reloader.Source {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var sources []reloader.Source
 	for s, a := range l.sources {
 		if !a.read && on == shelfOf(s) {
+			a.dirty = false
 			sources = append(sources, s)
 		}
 	}
@@ -434,6 +530,16 @@ func (l *ledger) known(of reloader.SourceKind) []reloader.Source {
 	return sources
 }
 
+// all yields the sources that have an account when the iteration begins.
+func (l *ledger) all() iter.Seq[reloader.Source] {
+	return func(yield func(reloader.Source) bool) {
+		l.mu.Lock()
+		sources := slices.Collect(maps.Keys(l.sources))
+		l.mu.Unlock()
+		slices.Values(sources)(yield)
+	}
+}
+
 // account returns the account of s, a new one if there is none. l.mu is held.
 func (l *ledger) account(s reloader.Source) *account {
 	a := l.sources[s]
@@ -454,7 +560,7 @@ func (l *ledger) partFrom(w reloader.Workload, s reloader.Source) {
 		delete(a.newcomers, w)
 		delete(a.applied, w)
 		delete(a.waiting, w)
-		closeIfSettled(a)
+		l.closeIfSettled(s, a)
 	}
 }
 
@@ -465,6 +571,9 @@ func (l *ledger) forget(s reloader.Source, a *account) {
 	}
 	if !a.read {
 		l.unread[shelfOf(s)]--
+	}
+	if l.archive != nil {
+		l.archive.Delete(s)
 	}
 	delete(l.sources, s)
 }
@@ -494,12 +603,62 @@ func settle(d *dependent, w reloader.Workload, s reloader.Source, a *account) {
 	put(&a.applied, w, a.current)
 }
 
-// closeIfSettled moves the account on when nobody waits any more.
-func closeIfSettled(a *account) {
-	if len(a.waiting) == 0 {
-		a.rolledOut, a.applied, a.waiting = a.current, nil, nil
+// inMotion stands in the archive in place of a version while some workloads
+// have other content than the rest. Whoever finds it has everyone reloaded:
+// who has the present content already takes no notice of that.
+const inMotion = 0
+
+// closeIfSettled moves the account on when nobody waits any more. l.mu is
+// held.
+func (l *ledger) closeIfSettled(s reloader.Source, a *account) {
+	if len(a.waiting) > 0 {
+		if l.archive != nil && a.saved.Fingerprint != "" && a.saved.Version != inMotion {
+			a.saved.Version = inMotion
+			l.archive.Set(s, a.saved)
+		}
+		return
+	}
+	a.rolledOut, a.applied, a.waiting = a.current, nil, nil
+	entry := checkpoint.Entry{Fingerprint: a.rolledOut, Version: a.version}
+	if l.archive != nil && a.rolledOut != "" && a.version != 0 && entry != a.saved {
+		l.archive.Set(s, entry)
+		a.saved = entry
 	}
 }
+
+// open makes the ledger go on where the archive ends: what has not changed
+// since need not be read, and what has is due to everyone. What the archive
+// does not tell of is read for the first time; if the archive is not fresh,
+// the first look at it is also one into the past.
+func (l *ledger) open(from archive, fresh bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.archive = from
+	for s, a := range l.sources {
+		entry, ok := from.Lookup(s)
+		if !ok || a.current != "" {
+			a.unknown = !ok && !fresh && !a.read
+			continue
+		}
+		a.saved = entry
+		a.current, a.rolledOut = entry.Fingerprint, entry.Fingerprint
+		if entry.Version == inMotion {
+			a.current, a.rolledOut = mixed, mixed
+		}
+		if a.heard != entry.Version || len(a.newcomers) > 0 {
+			a.dirty = true
+			continue
+		}
+		if !a.read {
+			l.unread[shelfOf(s)]--
+		}
+		a.read, a.absent, a.dirty = true, false, false
+		a.version, a.written = entry.Version, moment{version: entry.Version}
+	}
+}
+
+// mixed is in place of a fingerprint that not everyone has; no content has it.
+const mixed fingerprint.Fingerprint = "mixed"
 
 // put makes the map on its first entry: most of them stay empty for ever.
 func put[K comparable, V any](m *map[K]V, k K, v V) {

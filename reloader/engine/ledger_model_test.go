@@ -10,13 +10,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/checkpoint"
 	"k8s-reloader/reloader/fingerprint"
 )
 
 // FuzzLedger lets the choices write the history of a small cluster, of which
 // the ledger hears late, of some things twice, and of some in another order.
 // Once it has heard everything, every pod has to have the newest content, and
-// nobody may have been reloaded for content that its pods started with.
+// nobody may have been reloaded for content that its pods started with. In half
+// of the histories the engine is killed at times, and the next one goes on where
+// the stored archive ends.
 func FuzzLedger(f *testing.F) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 400 {
@@ -95,11 +98,18 @@ type member struct {
 	// lost are the sources of patches whose answer was lost, and that no other
 	// has settled since: the engine cannot know whether they were brought.
 	lost map[reloader.Source]bool
+	// blind are the sources without an entry when the engine was killed: what the
+	// next one sees of those first is adopted.
+	blind   map[reloader.Source]bool
+	adopted map[reloader.Source]fingerprint.Fingerprint
 }
 
 type reading struct {
 	content content
 	number  int
+	// byWorker is true if a worker took it, of which only one has a key at a
+	// time; taken if it answers for what the ledger was told.
+	byWorker, taken bool
 }
 
 type patchUnderWay struct {
@@ -127,17 +137,24 @@ type model struct {
 	toReload map[reloader.Workload]bool
 	readings map[reloader.Source][]*reading
 	patches  map[reloader.Workload]*patchUnderWay
+
+	// mortal is true if the engine may be killed, standsBy if it has not opened
+	// the archive since. kept is the archive in memory, stored what the next
+	// engine finds.
+	mortal, standsBy bool
+	kept, stored     pages
 }
 
 func newModel(t *testing.T, choices []byte) *model {
 	m := &model{
 		t: t, choices: choices, clock: 1,
 		sources: []reloader.Source{configMap("a"), configMap("b")},
-		names:   []reloader.Workload{web, worker, {Kind: reloader.DaemonSet, Namespace: "shop", Name: "agent"}},
+		names:   []reloader.Workload{web, worker, agent},
 		cluster: map[reloader.Source]*history{}, members: map[reloader.Workload]*member{},
 		ledger: newLedger(), index: map[reloader.Workload][]reloader.Source{},
 		unheard: map[reloader.Source][]func(){}, toRead: map[reloader.Source]bool{}, toReload: map[reloader.Workload]bool{},
 		readings: map[reloader.Source][]*reading{}, patches: map[reloader.Workload]*patchUnderWay{},
+		kept: pages{}, stored: pages{},
 	}
 	for _, s := range m.sources {
 		m.cluster[s] = new(history)
@@ -145,6 +162,8 @@ func newModel(t *testing.T, choices []byte) *model {
 	for _, w := range m.names {
 		m.members[w] = new(member)
 	}
+	m.mortal = m.choose(2) == 1
+	m.ledger.open(m.kept, len(m.kept) == 0)
 	return m
 }
 
@@ -169,7 +188,7 @@ func (m *model) tick() uint64 {
 
 func (m *model) step() {
 	s, w := m.sources[m.choose(len(m.sources))], m.names[m.choose(len(m.names))]
-	switch m.choose(16) {
+	switch m.choose(21) {
 	case 0, 1:
 		m.write(s)
 	case 2:
@@ -192,6 +211,22 @@ func (m *model) step() {
 		m.startReload(w)
 	case 14, 15:
 		m.goOnReloading(w)
+	case 16:
+		m.search(s)
+	case 17:
+		m.flush(s)
+	case 18:
+		// Some time goes by.
+		for range 3 {
+			m.round()
+		}
+	case 19, 20:
+		switch {
+		case m.standsBy:
+			m.takeOver()
+		case m.mortal && m.choose(2) == 0 && m.mayBeKilled():
+			m.kill()
+		}
 	}
 }
 
@@ -206,7 +241,7 @@ func (m *model) write(s reloader.Source) {
 			back = min(back, 3)
 		}
 		value = h.states[len(h.states)-1-m.choose(back)].value
-		if value == "" || h.present && value == h.value {
+		if value == "" || h.present && value == h.value || m.mortal && m.returnIsMissed(s, value) {
 			return
 		}
 	}
@@ -236,6 +271,29 @@ func (m *model) mayReturn(s reloader.Source) bool {
 		}
 	}
 	return true
+}
+
+// returnIsMissed reports whether an engine that is started after a kill may take
+// the return of s to a value for no change at all: the stored entry has that
+// value, and not yet the mark that it is in motion, or the account closes while
+// a patch with another one is on its way.
+func (m *model) returnIsMissed(s reloader.Source, value string) bool {
+	if m.isStored(s, fingerprint.Fingerprint(value)) {
+		return true
+	}
+	for _, p := range m.patches {
+		if slices.ContainsFunc(p.debts, func(d debt) bool { return d.source == s }) {
+			return true
+		}
+	}
+	return false
+}
+
+// isStored reports whether the next engine takes that content of s for rolled
+// out.
+func (m *model) isStored(s reloader.Source, is fingerprint.Fingerprint) bool {
+	e := m.stored[s]
+	return e.Fingerprint == is && e.Version != inMotion
 }
 
 func (m *model) label(s reloader.Source) {
@@ -289,7 +347,15 @@ func (m *model) start(w reloader.Workload, which int) {
 	d.started, d.other, d.marks = version, version, map[reloader.Source]fingerprint.Fingerprint{}
 	d.doubtful = false
 	d.lost = map[reloader.Source]bool{}
+	before := d.on
 	d.on = [][]reloader.Source{m.sources[:1], m.sources[1:], m.sources}[which]
+	d.adopted = map[reloader.Source]fingerprint.Fingerprint{}
+	if d.blind == nil {
+		d.blind = map[reloader.Source]bool{}
+	}
+	maps.DeleteFunc(d.blind, func(s reloader.Source, _ bool) bool {
+		return !slices.Contains(before, s) || !slices.Contains(d.on, s)
+	})
 	on, incarnation := d.on, d.incarnation
 	d.unheard = append(d.unheard, func() {
 		d.known = incarnation
@@ -352,15 +418,35 @@ func (m *model) hearOfWorkload(w reloader.Workload) {
 	}
 }
 
-// read takes a reading, as a worker or a search of the shelf does.
+// read takes a reading, as a worker does that has the key of s.
 func (m *model) read(s reloader.Source) {
-	if len(m.readings[s]) == 2 || !m.depended(s) {
-		if !m.depended(s) {
-			delete(m.toRead, s)
-		}
+	if m.standsBy || !m.toRead[s] || slices.ContainsFunc(m.readings[s], func(r *reading) bool { return r.byWorker }) {
 		return
 	}
 	delete(m.toRead, s)
+	if !m.depended(s) {
+		m.ledger.abandon(s, m.depended)
+		return
+	}
+	if due, _ := m.ledger.take(s); due {
+		m.takeReading(s, true, true)
+	}
+}
+
+// search takes a reading, as a search of the shelf does that somebody else has
+// asked for.
+func (m *model) search(s reloader.Source) {
+	if m.standsBy || len(m.readings[s]) >= 2 || !m.depended(s) {
+		return
+	}
+	taken := false
+	if a := m.ledger.sources[s]; a != nil && !a.read {
+		taken, _ = m.ledger.take(s)
+	}
+	m.takeReading(s, false, taken)
+}
+
+func (m *model) takeReading(s reloader.Source, byWorker, taken bool) {
 	h := m.cluster[s]
 	h.reads++
 	c := content{absent: true}
@@ -372,7 +458,7 @@ func (m *model) read(s reloader.Source) {
 			written:     moment{version: h.version, time: at(h.data).time},
 		}
 	}
-	m.readings[s] = append(m.readings[s], &reading{content: c, number: h.reads})
+	m.readings[s] = append(m.readings[s], &reading{content: c, number: h.reads, byWorker: byWorker, taken: taken})
 	m.tell("reading %d of %s: %q", h.reads, s.Name, c.fingerprint)
 }
 
@@ -383,17 +469,124 @@ func (m *model) look(s reloader.Source, which int) {
 	which %= len(m.readings[s])
 	r := m.readings[s][which]
 	m.readings[s] = slices.Delete(m.readings[s], which, which+1)
-	if r.content.absent && r.number != m.cluster[s].reads {
-		// That something is not there has no version; it is not reordered.
+	if r.content.absent && (r.number != m.cluster[s].reads || !r.taken) {
+		// That something is not there has no version; it is not reordered. A
+		// search tells it only of what it was to find.
+		if r.taken {
+			m.ledger.putBack(s)
+			m.toRead[s] = true
+		}
 		return
 	}
+	m.adopt(s, r.content)
 	overdue, outdated := m.ledger.look(s, r.content, func() []reloader.Workload { return m.dependents(s) })
 	m.tell("look %d at %s: overdue %v, outdated %t", r.number, s.Name, overdue, outdated)
-	if outdated {
+	if outdated && r.taken {
+		m.ledger.putBack(s)
 		m.toRead[s] = true
 	}
 	for _, w := range overdue {
 		m.toReload[w] = true
+	}
+}
+
+// adopt notes what the first look after a kill shows of a source without an
+// entry.
+func (m *model) adopt(s reloader.Source, c content) {
+	if a := m.ledger.sources[s]; a == nil || c.absent || c.version < a.version {
+		return
+	}
+	for _, d := range m.members {
+		if d.blind[s] {
+			delete(d.blind, s)
+			d.adopted[s] = c.fingerprint
+		}
+	}
+}
+
+// flush stores what the archive has of s: it lags behind, one source more than
+// another.
+func (m *model) flush(s reloader.Source) {
+	if m.standsBy {
+		return
+	}
+	m.tell("what the archive has of %s is stored: %v", s.Name, m.kept[s])
+	store(m.stored, m.kept, s)
+}
+
+func store(to, from pages, s reloader.Source) {
+	if e, ok := from[s]; ok {
+		to[s] = e
+	} else {
+		delete(to, s)
+	}
+}
+
+// mayBeKilled reports whether what somebody has yet to get is told by the stored
+// archive. It is not of those who joined, or are heard of, before their first
+// look, nor if the mark that the entry is in motion has not been stored yet.
+func (m *model) mayBeKilled() bool {
+	for _, d := range m.members {
+		if len(d.unheard) > 0 {
+			return false
+		}
+	}
+	for s, a := range m.ledger.sources {
+		if len(a.newcomers) > 0 || len(a.waiting) > 0 && m.isStored(s, a.current) {
+			return false
+		}
+	}
+	return true
+}
+
+// kill is a kill -9, and the start of the next engine: what it lists came in
+// before it looked.
+func (m *model) kill() {
+	for _, w := range m.names {
+		if p, d := m.patches[w], m.members[w]; p != nil && !p.landed && d.alive && d.incarnation == p.incarnation && m.choose(2) == 0 {
+			m.land(w, p)
+		}
+	}
+	m.tell("the engine is killed; stored is %v", m.stored)
+	m.ledger, m.index, m.kept = newLedger(), map[reloader.Workload][]reloader.Source{}, maps.Clone(m.stored)
+	m.unheard, m.toRead, m.toReload = map[reloader.Source][]func(){}, map[reloader.Source]bool{}, map[reloader.Workload]bool{}
+	m.readings, m.patches = map[reloader.Source][]*reading{}, map[reloader.Workload]*patchUnderWay{}
+	m.standsBy = true
+	for _, w := range m.names {
+		d := m.members[w]
+		d.unheard = nil
+		if !d.alive {
+			continue
+		}
+		d.known, m.index[w] = d.incarnation, d.on
+		m.ledger.enter(w)
+		for _, s := range m.ledger.join(w, moment{}, d.on...) {
+			m.toRead[s] = true
+		}
+		for _, s := range m.sources {
+			d.lost[s] = true
+			if _, ok := m.stored[s]; !ok {
+				d.blind[s] = true
+				delete(d.adopted, s)
+			}
+		}
+	}
+	for _, s := range m.sources {
+		if h := m.cluster[s]; h.present && m.depended(s) && m.ledger.relisted(s, h.version) {
+			m.toRead[s] = true
+		}
+	}
+}
+
+// takeOver has the engine go on where the archive ends.
+func (m *model) takeOver() {
+	m.tell("the engine takes over")
+	m.standsBy = false
+	m.ledger.open(m.kept, len(m.kept) == 0)
+	for s := range m.kept {
+		if m.ledger.sources[s] == nil {
+			delete(m.kept, s)
+		}
 	}
 }
 
@@ -402,7 +595,7 @@ func (m *model) dependents(s reloader.Source) []reloader.Workload {
 }
 
 func (m *model) startReload(w reloader.Workload) {
-	if !m.toReload[w] || m.patches[w] != nil {
+	if m.standsBy || !m.toReload[w] || m.patches[w] != nil {
 		return
 	}
 	delete(m.toReload, w)
@@ -453,12 +646,7 @@ func (m *model) goOnReloading(w reloader.Workload) {
 			delete(m.patches, w) // refused: its uid is not there any more
 			return
 		}
-		d.started = m.tick()
-		d.doubtful = d.doubtful || len(d.unheard) > 0
-		for _, b := range p.debts {
-			d.marks[b.source] = b.fingerprint
-		}
-		m.tell("%s is patched", w.Name)
+		m.land(w, p)
 		return
 	}
 	if m.choose(3) == 1 {
@@ -471,10 +659,29 @@ func (m *model) goOnReloading(w reloader.Workload) {
 	m.tell("%s has paid; more: %t", w.Name, more)
 	for _, b := range p.debts {
 		delete(d.lost, b.source)
+		delete(d.blind, b.source)
+		delete(d.adopted, b.source)
 	}
 	if more {
 		m.toReload[w] = true
 	}
+}
+
+// land has the API server take a patch. One that brings no other mark starts no
+// pods.
+func (m *model) land(w reloader.Workload, p *patchUnderWay) {
+	d := m.members[w]
+	d.doubtful = d.doubtful || len(d.unheard) > 0
+	news := false
+	for _, b := range p.debts {
+		news = news || d.marks[b.source] != b.fingerprint
+		d.marks[b.source] = b.fingerprint
+	}
+	m.tick()
+	if news {
+		d.started = m.clock
+	}
+	m.tell("%s is patched, and starts: %t", w.Name, news)
 }
 
 // loseAnswer has the engine wait in vain for the answer to a patch: it may have
@@ -492,24 +699,31 @@ func (m *model) loseAnswer(w reloader.Workload) {
 }
 
 func (m *model) quiesce() {
+	if m.standsBy {
+		m.takeOver()
+	}
 	for range 1000 {
-		for _, s := range m.sources {
-			m.hearOfSource(s)
-			if m.toRead[s] {
-				m.read(s)
-			}
-			m.look(s, 0)
-		}
-		for _, w := range m.names {
-			m.hearOfWorkload(w)
-			m.startReload(w)
-			m.goOnReloading(w)
-		}
+		m.round()
 		if m.quiet() {
 			return
 		}
 	}
 	m.require(false, "it never comes to rest")
+}
+
+// round has everything go on by a step.
+func (m *model) round() {
+	for _, s := range m.sources {
+		m.hearOfSource(s)
+		m.read(s)
+		m.look(s, 0)
+		m.flush(s)
+	}
+	for _, w := range m.names {
+		m.hearOfWorkload(w)
+		m.startReload(w)
+		m.goOnReloading(w)
+	}
 }
 
 func (m *model) quiet() bool {
@@ -535,16 +749,24 @@ func (m *model) check() {
 				continue
 			}
 			started, _ := h.after(d.started)
-			m.require(started == h.value || d.marks[s] == fingerprint.Fingerprint(h.value),
+			is := fingerprint.Fingerprint(h.value)
+			m.require(started == h.value || d.marks[s] == is || d.adopted[s] == is,
 				"%s started with %s and was given %q; %s is %s", w, started, d.marks[s], s, h.value)
 		}
 	}
 	for s, a := range m.ledger.sources {
 		m.require(m.depended(s), "%s has an account and no dependents", s)
 		m.require(a.read, "%s is unread", s)
+		m.require(!a.dirty, "%s has to be read, and nobody does", s)
+		if a.version != 0 {
+			m.require(m.kept[s] == checkpoint.Entry{Fingerprint: a.current, Version: a.version}, "the archive has %v of %s", m.kept[s], s)
+		}
 		m.require(len(a.waiting)+len(a.applied)+len(a.newcomers) == 0,
 			"%s keeps waiting %v, applied %v, newcomers %v", s, a.waiting, a.applied, slices.Collect(maps.Keys(a.newcomers)))
 		m.require(a.rolledOut == a.current, "%s is not rolled out", s)
+	}
+	for s := range m.kept {
+		m.require(m.ledger.sources[s] != nil, "the archive has %s, which is forgotten", s)
 	}
 	for w, d := range m.ledger.workloads {
 		_, known := m.index[w]

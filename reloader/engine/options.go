@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 
+	"k8s-reloader/reloader/checkpoint"
 	"k8s-reloader/reloader/fingerprint"
 	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
@@ -28,6 +30,21 @@ type Options struct {
 	// CoalesceWindow is how long a workload waits after a change for others
 	// to join; zero reloads at once.
 	CoalesceWindow time.Duration
+	// Checkpoint keeps what has been rolled out across restarts and leaders;
+	// none means that every start adopts what it finds.
+	Checkpoint *checkpoint.Store
+	// Lease lets one engine of several write; none means that this is the
+	// only one.
+	Lease Lease
+	// ReloadsPerWorkload within 10 minutes are not too many; default 10,
+	// negative for no limit. A workload that is reloaded more often is held
+	// back, for longer each time.
+	ReloadsPerWorkload int
+	// ReloadsPerSecond is the limit of the whole engine; 0 is no limit.
+	ReloadsPerSecond float64
+	// ConcurrentRollouts is how many workloads may roll at the same time, by
+	// their status; 0 is no limit.
+	ConcurrentRollouts int
 	// VerifyInterval is the time between two passes over everything, give or
 	// take a fifth; default 6 h, negative switches them off.
 	VerifyInterval time.Duration
@@ -42,9 +59,22 @@ type Options struct {
 	Log logr.Logger
 }
 
+// Lease is the right to write.
+type Lease interface {
+	// Hold waits for the lease and calls lead with a context that ends when
+	// the lease does. It returns after lead, with an error if the lease was
+	// lost.
+	Hold(ctx context.Context, lead func(ctx context.Context)) error
+	// Until is when somebody else may begin to write.
+	Until() time.Time
+}
+
 const (
 	defaultWorkers        = 32
 	defaultVerifyInterval = 6 * time.Hour
+	// DefaultReloadsPerWorkload opens the breaker at the 11th reload within
+	// 10 minutes.
+	DefaultReloadsPerWorkload = 10
 )
 
 func (o Options) withDefaults() Options {
@@ -53,6 +83,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.VerifyInterval == 0 {
 		o.VerifyInterval = defaultVerifyInterval
+	}
+	if o.ReloadsPerWorkload == 0 {
+		o.ReloadsPerWorkload = DefaultReloadsPerWorkload
 	}
 	if o.Workers == 0 {
 		o.Workers = defaultWorkers
@@ -82,6 +115,12 @@ func (o Options) Validate() error {
 	}
 	if o.CoalesceWindow < 0 {
 		problems = append(problems, fmt.Errorf("coalesce window %s is negative", o.CoalesceWindow))
+	}
+	if o.ReloadsPerSecond < 0 {
+		problems = append(problems, fmt.Errorf("%g reloads per second", o.ReloadsPerSecond))
+	}
+	if o.ConcurrentRollouts < 0 {
+		problems = append(problems, fmt.Errorf("%d concurrent rollouts", o.ConcurrentRollouts))
 	}
 	if o.Workers < 0 {
 		problems = append(problems, fmt.Errorf("%d workers", o.Workers))

@@ -27,16 +27,13 @@ type queues struct {
 	sources workqueue.TypedRateLimitingInterface[reloader.Source]
 	// workloads: workloads that wait for a reload.
 	workloads workqueue.TypedRateLimitingInterface[reloader.Workload]
-
-	window time.Duration
 }
 
-func newQueues(window time.Duration, c clock.WithTicker) *queues {
+func newQueues(c clock.WithTicker) *queues {
 	return &queues{
 		resolve:   newQueue[reloader.Workload]("resolve", c),
 		sources:   newQueue[reloader.Source]("sources", c),
 		workloads: newQueue[reloader.Workload]("workloads", c),
-		window:    window,
 	}
 }
 
@@ -49,8 +46,8 @@ func newQueue[K comparable](name string, c clock.WithTicker) workqueue.TypedRate
 
 // reload has w reloaded when the coalescing window that starts now ends; one
 // that has started already is not extended.
-func (q *queues) reload(w reloader.Workload) {
-	q.workloads.AddAfter(w, q.window)
+func (q *queues) reload(w reloader.Workload, window time.Duration) {
+	q.workloads.AddAfter(w, window)
 }
 
 func (q *queues) shutDown() {

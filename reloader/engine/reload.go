@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,6 +27,15 @@ type Reporter interface {
 	// Failed is called once per patch that it refused, or that never reached
 	// it. The outcome says what happens next.
 	Failed(r report.Reload, outcome reloader.Outcome, err error)
+	// Held is called when a workload has been reloaded too often: what is due
+	// to it is held back for that long.
+	Held(r report.Reload, wait time.Duration)
+	// TakenBack is called when somebody has taken back several reloads in a
+	// row, of which this was the last. The workload is held back.
+	TakenBack(r report.Reload, by string)
+	// Doubtful is called when a source changed while no engine ran, and it
+	// cannot be known whether before or after the workload's pods started.
+	Doubtful(w reloader.Workload, s reloader.Source)
 	// Corrected is called when the verifying pass found the index wrong.
 	Corrected(w reloader.Workload)
 }
@@ -37,40 +48,76 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 	if !ok || len(debts) == 0 {
 		return nil
 	}
+	if e.lease != nil {
+		// A leader that was suspended may not know yet that it is none.
+		until := e.lease.Until()
+		if !e.clock.Now().Before(until) {
+			return fmt.Errorf("reload %s: the lease has run out", w)
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, until)
+		defer cancel()
+	}
 	to, ok := e.intake.aim(w)
 	if !ok {
 		// Once it has been read it comes back.
 		return nil
 	}
-	started := e.clock.Now()
-	body, patchType, err := k.Patch(kind.Change{
-		UID:      to.uid,
-		Marks:    e.marks(debts, to),
-		Strategy: e.strategy,
-		Record:   to.record,
-		Keys:     e.settings.Keys,
-	})
-	if err != nil {
-		return err
-	}
-	patched, err := e.client.patch(ctx, k, w, patchType, body)
 	r := report.Reload{
 		Workload:   w,
 		UID:        to.uid,
 		APIVersion: k.Resource.GroupVersion().String(),
 		Sources:    sourcesOf(debts),
-		Latency:    e.clock.Since(started),
 	}
+	if wait := e.hold(r); wait > 0 {
+		e.intake.missed(w, false)
+		e.queues.workloads.AddAfter(w, wait)
+		return nil
+	}
+	started := e.clock.Now()
+	change := kind.Change{
+		UID:      to.uid,
+		Marks:    e.marks(debts, to),
+		Strategy: e.strategy,
+		Record:   to.record,
+		Keys:     e.settings.Keys,
+	}
+	body, patchType, err := k.Patch(change)
 	if err != nil {
+		return err
+	}
+	patched, err := e.client.patch(ctx, k, w, patchType, body)
+	r.Latency = e.clock.Since(started)
+	if err != nil {
+		e.rollouts.end(w)
 		return e.refused(r, debts, err)
 	}
 	e.intake.landed(w, patched)
+	e.limits.reloaded(w)
+	e.rivals.reloaded(r, patched.Generation, marked(change))
 	if e.ledger.paid(w, debts) {
-		e.queues.reload(w)
+		e.intake.reload(w)
 	}
 	e.reporter.Reloaded(r)
 	e.log.Info("reloaded", "workload", w.String(), "sources", sourceNames(debts), "generation", patched.Generation)
 	return nil
+}
+
+// hold returns how long the limits want a reload to wait; 0 is not at all.
+func (e *Engine) hold(r report.Reload) time.Duration {
+	w := r.Workload
+	if !e.rollouts.begin(w) {
+		return rolloutPoll
+	}
+	wait, held := e.limits.admit(w)
+	if wait > 0 {
+		e.rollouts.end(w)
+	}
+	if held {
+		e.reporter.Held(r, wait)
+		e.log.Info("reloaded too often; holding back", "workload", w.String(), "for", wait.String())
+	}
+	return wait
 }
 
 // refused sorts the failure of a patch by what has to happen next.
@@ -91,7 +138,7 @@ func (e *Engine) refused(r report.Reload, debts []debt, err error) error {
 		e.intake.missed(w, true)
 	default:
 		// It may have arrived all the same.
-		e.intake.missed(w, false)
+		e.intake.missed(w, true)
 		e.ledger.doubt(w, debts)
 	}
 	e.reporter.Failed(r, reloader.OutcomeRetry, err)
@@ -103,24 +150,28 @@ type stalledError struct{ error }
 
 func (e stalledError) Unwrap() error { return e.error }
 
-// denied reports whether an admission webhook said no: it chooses its own
-// status code, but the API server's words before it stand.
+// denied reports whether an admission webhook or policy said no: those choose
+// their own status code, but the API server's words before it stand.
 func denied(err error) bool {
 	var status apierrors.APIStatus
-	return errors.As(err, &status) && status.Status().Status == metav1.StatusFailure &&
-		strings.HasPrefix(status.Status().Message, "admission webhook ")
+	if !errors.As(err, &status) || status.Status().Status != metav1.StatusFailure {
+		return false
+	}
+	message := status.Status().Message
+	return strings.HasPrefix(message, "admission webhook ") || strings.Contains(message, " ValidatingAdmissionPolicy '")
 }
 
-// marks returns what each debt leaves in the pod template. The value is that
-// of the content and, behind it, that of the template: going back to content
-// that an old mark tells of starts pods, too, if others have changed the
-// template in between.
+// marks returns what each debt leaves in the pod template. The value is the
+// fingerprint of the content and, behind it, a hash of the source's name and of
+// the template: going back to content that an old mark tells of starts pods,
+// too, if others have changed the template in between, and so does the same
+// content of another source whose name makes the same variable.
 func (e *Engine) marks(debts []debt, to target) []kind.Mark {
 	all := make([]kind.Mark, len(debts))
 	for i, d := range debts {
 		mark := kind.Mark{
 			Source:    d.source,
-			Value:     string(d.fingerprint) + "-" + to.template[:min(len(to.template), 8)],
+			Value:     string(d.fingerprint) + "-" + shortHash(to.template+"/"+d.source.String()),
 			Container: to.container,
 			Env:       envName(d.source, e.siblings(d.source, debts, to)),
 		}
@@ -177,11 +228,15 @@ func envName(s reloader.Source, siblings []string) string {
 	name := policy.EnvName(s.Kind, s.Name)
 	for _, sibling := range siblings {
 		if sibling < s.Name && policy.EnvName(s.Kind, sibling) == name {
-			sum := sha256.Sum256([]byte(s.Name))
-			return policy.EnvName(s.Kind, s.Name+"-"+hex.EncodeToString(sum[:4]))
+			return policy.EnvName(s.Kind, s.Name+"-"+shortHash(s.Name))
 		}
 	}
 	return name
+}
+
+func shortHash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:4])
 }
 
 func sourcesOf(debts []debt) []reloader.Source {

@@ -55,7 +55,12 @@ func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
 		e.ledger.abandon(s, e.index.Depended)
 		return nil
 	}
-	if e.ledger.unreadOn(on) >= manyUnread {
+	due, first := e.ledger.take(s)
+	if !due {
+		return nil
+	}
+	if first && e.ledger.unreadOn(on) >= manyUnread {
+		e.ledger.putBack(s)
 		e.queues.sources.Add(reloader.Source{Kind: on.kind, Namespace: on.namespace})
 		return nil
 	}
@@ -64,10 +69,13 @@ func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
 	case apierrors.IsNotFound(err):
 		e.ledger.look(s, content{absent: true}, nil)
 		return nil
-	case err != nil:
-		return err
+	case err == nil:
+		err = e.lookAt(s, object)
 	}
-	return e.lookAt(s, object)
+	if err != nil {
+		e.ledger.putBack(s)
+	}
+	return err
 }
 
 // searchShelf reads all sources of a kind in a namespace and looks at those
@@ -75,7 +83,7 @@ func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
 // somebody's new patterns.
 func (e *Engine) searchShelf(ctx context.Context, on shelf) error {
 	searchers := e.ledger.searchersOn(on)
-	waiting := e.ledger.unreadSources(on)
+	waiting := e.ledger.takeUnread(on)
 	if len(searchers) == 0 && len(waiting) == 0 {
 		return nil
 	}
@@ -91,8 +99,14 @@ func (e *Engine) searchShelf(ctx context.Context, on shelf) error {
 			}
 		}
 		outdated = errors.Join(outdated, e.lookAt(s, object))
+		if due, _ := e.ledger.take(s); due {
+			// Its event is newer than this list, perhaps.
+			e.ledger.putBack(s)
+			e.queues.sources.Add(s)
+		}
 	})
 	if err := errors.Join(err, outdated); err != nil {
+		e.ledger.putBack(waiting...)
 		return err
 	}
 	e.ledger.searched(on, searchers)
@@ -124,9 +138,34 @@ func (e *Engine) lookAt(s reloader.Source, object readable) error {
 	if outdated {
 		return fmt.Errorf("look at %s: %w", s, errOutdated)
 	}
+	if e.ledger.unknownUntilNow(s) {
+		overdue = append(overdue, e.lookBack(s, c, object.GetAnnotations())...)
+	}
 	for _, w := range overdue {
-		e.queues.reload(w)
+		e.intake.reload(w)
 	}
 	e.log.V(1).Info("looked at a source", "source", s.String(), "overdue", len(overdue))
 	return nil
+}
+
+// lookBack returns the workloads that have surely started with older content of
+// a source which they brought in while no engine ran, by the times of both.
+// What can only be guessed is reported.
+func (e *Engine) lookBack(s reloader.Source, c content, annotations map[string]string) (overdue []reloader.Workload) {
+	for _, w := range e.index.Dependents(s, annotations) {
+		created, untouched := e.intake.created(w)
+		late := c.written.time.Sub(created)
+		switch {
+		case c.written.time.IsZero() || late <= 0:
+		case untouched && late > clockTolerance:
+			if e.ledger.miss(s, w) {
+				overdue = append(overdue, w)
+			}
+		default:
+			e.reporter.Doubtful(w, s)
+			e.log.Info("changed while no engine ran, maybe after the pods had started; not reloaded",
+				"workload", w.String(), "source", s.String())
+		}
+	}
+	return overdue
 }

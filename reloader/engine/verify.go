@@ -46,5 +46,6 @@ func (e *Engine) Verify(ctx context.Context) error {
 		}
 	}
 	e.ledger.sweep(e.index.Depended)
+	e.limits.sweep()
 	return nil
 }

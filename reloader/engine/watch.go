@@ -212,9 +212,22 @@ func (e *Engine) workloadFeed(k kind.Kind) *feed {
 		resource: k.Resource,
 		synced:   make(chan struct{}),
 		seen: func(meta *metav1.PartialObjectMetadata, _ arrival, since moment) {
-			e.intake.observe(named(meta), meta, since)
+			w := named(meta)
+			e.intake.observe(w, meta, since)
+			rounds, reload, by := e.rivals.seen(w, meta)
+			if rounds > 0 {
+				e.intake.takenBack(w, meta.Generation)
+			}
+			if rounds > 0 && rounds%rivalRounds == 0 {
+				e.limits.open(w)
+				e.reporter.TakenBack(reload, by)
+				e.log.Info("reloads are taken back; holding back", "workload", w.String(), "by", by)
+			}
 		},
-		deleted: func(meta *metav1.PartialObjectMetadata) { e.intake.deleted(named(meta)) },
+		deleted: func(meta *metav1.PartialObjectMetadata) {
+			e.intake.deleted(named(meta))
+			e.rivals.gone(named(meta))
+		},
 		listed: func(items []any) {
 			present := make(map[reloader.Workload]struct{}, len(items))
 			for _, item := range items {

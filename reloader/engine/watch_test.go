@@ -291,15 +291,14 @@ func TestALateListTakesNothingBack(t *testing.T) {
 
 // While the list is on its way, an event tells of something newer than that.
 func TestAnEventDuringAListIsNotLost(t *testing.T) {
-	openBug(t, "a key that is left to a search under way is dropped, and that search may have begun before the event")
 	tests := map[string]struct {
 		version string
 		how     arrival
 		value   string
 		known   bool
 	}{
-		"of a source that nobody has read yet":      {version: "12", how: updated, value: "2"},
 		"of a source that was read before":          {version: "12", how: updated, value: "2", known: true},
+		"of a source that nobody has read yet":      {version: "12", how: updated, value: "2"},
 		"of a list, after other events were missed": {version: "12", how: listed, value: "2"},
 	}
 	for name, tc := range tests {
@@ -334,7 +333,13 @@ func TestAnEventDuringAListIsNotLost(t *testing.T) {
 			crowd(t, e, manyUnread+1)
 			drain(e.queues.sources)
 			e.queues.sources.Add(reloader.Source{Kind: reloader.ConfigMap, Namespace: "shop"})
-			require.NoError(t, readQueued(t, e))
+			err := readQueued(t, e)
+			for errors.Is(err, errOutdated) {
+				// Its worker adds the key again.
+				e.queues.sources.Add(reloader.Source{Kind: reloader.ConfigMap, Namespace: "shop"})
+				err = readQueued(t, e)
+			}
+			require.NoError(t, err)
 			assert.Equal(t, e.key.ConfigMap(items[0].Data, nil), e.ledger.sources[configMap("app-000")].current)
 			assert.Equal(t, []reloader.Source{configMap("app-000")}, sourcesOf(e.ledger.due(web)))
 		})

@@ -23,6 +23,7 @@ const (
 	// The tags keep the kinds apart, and this digest from whatever else the
 	// key may be used for one day.
 	configMapTag = "reloader/v1/ConfigMap"
+	idTag        = "reloader/v1/id"
 	secretTag    = "reloader/v1/Secret" //nolint:gosec // the name of a kind
 )
 

@@ -40,6 +40,12 @@ func NewKey(b []byte) (Key, error) {
 	return Key{secret: &secret}, nil
 }
 
+// ID tells the key from others, and nothing of it.
+func (k Key) ID() string {
+	w := newWriter(k, idTag)
+	return string(w.sum())
+}
+
 // IsZero reports whether k is the zero Key.
 func (k Key) IsZero() bool {
 	return k.secret == nil

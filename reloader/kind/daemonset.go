@@ -27,8 +27,16 @@ func daemonSet() Kind {
 				Meta:     &o.ObjectMeta,
 				Template: &o.Spec.Template,
 				OnDelete: o.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType,
+				Rolling:  daemonSetRolls(o),
 				spec:     &o.Spec,
 			}
 		},
 	}
+}
+
+func daemonSetRolls(o *appsv1.DaemonSet) bool {
+	s := o.Status
+	return o.Spec.UpdateStrategy.Type != appsv1.OnDeleteDaemonSetStrategyType && (s.ObservedGeneration < o.Generation ||
+		s.UpdatedNumberScheduled < s.DesiredNumberScheduled ||
+		s.NumberAvailable < s.DesiredNumberScheduled)
 }

@@ -2,7 +2,9 @@ package kind
 
 import (
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
 
 	"k8s-reloader/reloader"
 )
@@ -26,8 +28,22 @@ func deployment() Kind {
 				Kind:     reloader.Deployment,
 				Meta:     &o.ObjectMeta,
 				Template: &o.Spec.Template,
+				Rolling:  deploymentRolls(o),
 				spec:     &o.Spec,
 			}
 		},
 	}
+}
+
+func deploymentRolls(o *appsv1.Deployment) bool {
+	for _, c := range o.Status.Conditions {
+		if c.Type == appsv1.DeploymentProgressing && c.Status == corev1.ConditionFalse {
+			return false
+		}
+	}
+	s := o.Status
+	return !o.Spec.Paused && (s.ObservedGeneration < o.Generation ||
+		s.UpdatedReplicas < ptr.Deref(o.Spec.Replicas, 1) ||
+		s.Replicas > s.UpdatedReplicas ||
+		s.AvailableReplicas < s.UpdatedReplicas)
 }

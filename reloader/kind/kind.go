@@ -22,6 +22,9 @@ type Manifest struct {
 	Template *corev1.PodTemplateSpec
 	// OnDelete is true if the controller replaces no pod by itself.
 	OnDelete bool
+	// Rolling is true if, by its status, the controller is still replacing
+	// pods, and makes progress as far as it says.
+	Rolling bool
 
 	// spec is the typed spec, for comparison with another of its kind.
 	spec any

@@ -3,6 +3,7 @@ package kind
 import (
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
 
 	"k8s-reloader/reloader"
 )
@@ -27,8 +28,16 @@ func statefulSet() Kind {
 				Meta:     &o.ObjectMeta,
 				Template: &o.Spec.Template,
 				OnDelete: o.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType,
+				Rolling:  statefulSetRolls(o),
 				spec:     &o.Spec,
 			}
 		},
 	}
+}
+
+func statefulSetRolls(o *appsv1.StatefulSet) bool {
+	s := o.Status
+	return o.Spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType && (s.ObservedGeneration < o.Generation ||
+		s.UpdateRevision != s.CurrentRevision ||
+		s.AvailableReplicas < ptr.Deref(o.Spec.Replicas, 1))
 }

@@ -35,7 +35,8 @@ func ParseStrategy(name string) (Strategy, error) {
 // Mark is what one source contributes to a reload.
 type Mark struct {
 	Source reloader.Source
-	// Value derives from the source's content alone.
+	// Value derives from the source's content and the rest of the template,
+	// never from a clock: the same change gives the same value.
 	Value string
 	// Container carries the environment variable.
 	Container string

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
@@ -71,6 +72,15 @@ func failedMessage(r Reload, outcome reloader.Outcome, err error) string {
 		next = "trying again slowly until someone lifts the refusal"
 	}
 	return clip(fmt.Sprintf("Not reloaded yet (%s), although the content changed of %s: %v", next, sources(r), err))
+}
+
+func heldMessage(r Reload, wait time.Duration) string {
+	return clip(fmt.Sprintf("Reloaded too often; the next reload comes in %s. Find out who keeps changing %s", wait, sources(r)))
+}
+
+func takenBackMessage(r Reload, by string) string {
+	return clip(fmt.Sprintf("Reloads are held back for an hour, because the field manager %q keeps taking them back. "+
+		"Tell it to leave alone what the field manager Reloader owns in the pod template. Changed: %s", by, sources(r)))
 }
 
 func sources(r Reload) string {

@@ -15,6 +15,9 @@ type Metrics struct {
 	actions       *prometheus.CounterVec
 	actionLatency *prometheus.HistogramVec
 	corrections   *prometheus.CounterVec
+	held          *prometheus.CounterVec
+	takenBack     *prometheus.CounterVec
+	doubtful      *prometheus.CounterVec
 }
 
 // NewMetrics returns Metrics that are registered with r. Names that are taken
@@ -38,8 +41,20 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 			Name: "reloader_index_corrections_total",
 			Help: "Workloads that the index had wrong when everything was verified. Zero is normal.",
 		}, []string{"workload_kind"}),
+		doubtful: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "reloader_doubtful_changes_total",
+			Help: "Changes made while no engine ran of which it cannot be known whether the workload's pods have them.",
+		}, []string{"workload_kind"}),
+		takenBack: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "reloader_reloads_taken_back_total",
+			Help: "Times that a workload was held back, because somebody kept taking its reloads back.",
+		}, []string{"workload_kind"}),
+		held: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "reloader_reloads_held_total",
+			Help: "Times that a workload was held back, because it had been reloaded too often.",
+		}, []string{"workload_kind"}),
 	}
-	for _, c := range []prometheus.Collector{m.reloads, m.actions, m.actionLatency, m.corrections} {
+	for _, c := range []prometheus.Collector{m.reloads, m.actions, m.actionLatency, m.corrections, m.held, m.takenBack, m.doubtful} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

@@ -25,6 +25,8 @@ type Reload struct {
 const (
 	reasonReloaded = "Reloaded"
 	reasonFailed   = "ReloadFail"
+	reasonHeld     = "ReloadHeld"
+	reasonReverted = "ReloadReverted"
 )
 
 // Reporter writes events and metrics. It is safe for concurrent use.
@@ -52,6 +54,30 @@ func (r *Reporter) Failed(reload Reload, outcome reloader.Outcome, err error) {
 	if r.events != nil {
 		r.events.write(reload, corev1.EventTypeWarning, reasonFailed, failedMessage(reload, outcome, err))
 	}
+}
+
+// Held counts a workload that was reloaded too often, and tells it for how long
+// it is held back.
+func (r *Reporter) Held(reload Reload, wait time.Duration) {
+	r.metrics.held.WithLabelValues(string(reload.Workload.Kind)).Inc()
+	if r.events != nil {
+		r.events.write(reload, corev1.EventTypeWarning, reasonHeld, heldMessage(reload, wait))
+	}
+}
+
+// TakenBack counts a workload whose reloads somebody keeps taking back, and
+// tells it who.
+func (r *Reporter) TakenBack(reload Reload, by string) {
+	r.metrics.takenBack.WithLabelValues(string(reload.Workload.Kind)).Inc()
+	if r.events != nil {
+		r.events.write(reload, corev1.EventTypeWarning, reasonReverted, takenBackMessage(reload, by))
+	}
+}
+
+// Doubtful counts a change of which it cannot be known whether the workload's
+// pods have it.
+func (r *Reporter) Doubtful(w reloader.Workload, _ reloader.Source) {
+	r.metrics.doubtful.WithLabelValues(string(w.Kind)).Inc()
 }
 
 // Corrected counts a workload that the index had wrong.

@@ -1,0 +1,128 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/policy"
+)
+
+func TestSoManyRollAtTheSameTime(t *testing.T) {
+	c := clocktesting.NewFakeClock(time.Unix(0, 0))
+	r := newRollouts(2, c)
+	assert.True(t, r.begin(web))
+	c.Step(time.Second)
+	assert.True(t, r.begin(worker))
+	assert.False(t, r.begin(agent))
+	c.Step(time.Second)
+	assert.True(t, r.begin(web), "it rolls already")
+	assert.Equal(t, map[reloader.Workload]time.Time{web: time.Unix(2, 0), worker: time.Unix(1, 0)}, r.all())
+	r.end(worker)
+	assert.True(t, r.begin(agent))
+	assert.False(t, r.begin(worker))
+
+	r = newRollouts(0, c)
+	for _, w := range []reloader.Workload{web, worker, agent} {
+		assert.True(t, r.begin(w), "there is no limit")
+	}
+	assert.Empty(t, r.all())
+}
+
+// rollingServer serves web, which rolls for as long as rolls is true.
+func rollingServer(t *testing.T, rolls *atomic.Bool) *script {
+	t.Helper()
+	return play(t, func(r request) (int, http.Header, any) {
+		switch r.path {
+		case "/apis/apps/v1/namespaces/shop/deployments/web":
+			o := newApp(web).object().(*appsv1.Deployment)
+			o.TypeMeta = metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"}
+			if !rolls.Load() {
+				o.Status = appsv1.DeploymentStatus{ObservedGeneration: 1, Replicas: 1, UpdatedReplicas: 1, AvailableReplicas: 1}
+			}
+			return http.StatusOK, nil, o
+		case "/apis/apps/v1/namespaces/shop/statefulsets/worker":
+			return failure(apierrors.NewInternalError(errors.New("etcd")))
+		}
+		return failure(apierrors.NewNotFound(appsv1.Resource("daemonsets"), "agent"))
+	})
+}
+
+func TestHasRolled(t *testing.T) {
+	var rolls atomic.Bool
+	e := newTestEngine(t, rollingServer(t, &rolls).config, new(told))
+	assert.True(t, e.hasRolled(t.Context(), web))
+	rolls.Store(true)
+	assert.False(t, e.hasRolled(t.Context(), web))
+	assert.False(t, e.hasRolled(t.Context(), worker), "it could not be read")
+	assert.True(t, e.hasRolled(t.Context(), agent), "it is gone")
+	assert.True(t, e.hasRolled(t.Context(), reloader.Workload{Kind: "Job", Namespace: "shop", Name: "once"}))
+}
+
+func TestARolloutCountsUntilItEndsOrForAWhile(t *testing.T) {
+	var rolls atomic.Bool
+	rolls.Store(true)
+	server := rollingServer(t, &rolls)
+	key, err := RandomKey()
+	require.NoError(t, err)
+	c := clocktesting.NewFakeClock(time.Unix(0, 0))
+	e, err := New(Options{
+		Config: server.config, Key: key, Settings: policy.Settings{Keys: keys}, Reporter: new(told),
+		Clock: c, ConcurrentRollouts: 1,
+	})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	var watching sync.WaitGroup
+	t.Cleanup(func() { cancel(); watching.Wait(); e.queues.shutDown() })
+	watching.Go(func() { e.watchRollouts(ctx) })
+	// looks has it look until that is so.
+	looks := func(step time.Duration, condition func() bool, what string) {
+		eventually(t, func() bool { c.Step(step); return condition() }, what)
+	}
+	ended := func() bool { return len(e.rollouts.all()) == 0 }
+
+	require.True(t, e.rollouts.begin(web))
+	looks(rolloutPoll, func() bool { return len(paths(server)) > 2 }, "it is looked at")
+	assert.False(t, e.rollouts.begin(worker), "web rolls")
+	rolls.Store(false)
+	looks(rolloutPoll, ended, "it has rolled")
+
+	rolls.Store(true)
+	require.True(t, e.rollouts.begin(web))
+	looks(rolloutPatience/10, ended, "patience ends")
+	assert.True(t, e.rollouts.begin(worker))
+}
+
+// One that has to wait for others comes back, and its patch expects nothing.
+func TestAReloadWaitsForTheRolloutsOfOthers(t *testing.T) {
+	a := newApp(web)
+	server := deployments(t, a.object().(*appsv1.Deployment))
+	e := newTestEngine(t, server.config, new(told))
+	e.rollouts = newRollouts(1, e.clock)
+	settled(t, e.intake, a)
+	due(t, e.ledger, written(30, "b"))
+	require.True(t, e.rollouts.begin(worker))
+	require.NoError(t, e.reload(t.Context(), web))
+	assert.Empty(t, server.requests)
+	assert.Zero(t, e.intake.workloads[web].expected)
+	assert.Equal(t, []debt{{settings, "b"}}, e.ledger.due(web))
+
+	e.rollouts.end(worker)
+	require.NoError(t, e.reload(t.Context(), web))
+	assert.Len(t, server.requests, 1)
+	assert.Equal(t, []reloader.Workload{web}, slices.Collect(maps.Keys(e.rollouts.all())))
+}
