@@ -8,6 +8,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 IMAGE ?= k8s-reloader/reloader:$(VERSION)
 FUZZTIME ?= 30s
 TIMEOUT ?= 60m
+SOAK ?= 30m
 
 BIN := bin
 LINT := $(BIN)/golangci-lint
@@ -26,8 +27,10 @@ demo: ## Start a cluster on this machine and show reloads on it
 
 .PHONY: test
 test: ## Run all tests, the end-to-end ones on the local cluster too
-	@for dir in $(MODULES); do echo "# $$dir"; (cd "$$dir" && go test -race -timeout $(TIMEOUT) ./...); done
-	go test -race -timeout $(TIMEOUT) ./...
+	@# Never from the cache: go does not see the programs and charts that the
+	@# end-to-end tests run.
+	@for dir in $(MODULES); do echo "# $$dir"; (cd "$$dir" && go test -race -count=1 -timeout $(TIMEOUT) ./...); done
+	go test -race -count=1 -timeout $(TIMEOUT) ./...
 
 .PHONY: check
 check: fmt vet tidy lint ## Check everything that needs no run: what CI asks of a change first
@@ -39,6 +42,10 @@ build: ## Build bin/reloader
 .PHONY: cluster
 cluster: ## Run the local cluster until Ctrl-C
 	go run ./e2e/cluster/run
+
+.PHONY: soak
+soak: ## Change, kill and restart at random for SOAK (30m), then look for lost changes
+	RELOADER_SOAK=$(SOAK) go test -v -race -count=1 -timeout 0 -run Soak ./e2e/guarantee
 
 .PHONY: bench
 bench: ## Measure speed and memory on the local cluster

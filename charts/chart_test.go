@@ -2,6 +2,7 @@ package charts_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -21,6 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"k8s-reloader/e2e/cluster/binaries"
+	checkpoints "k8s-reloader/reloader/checkpoint"
 )
 
 // helm runs the helm that is built with the local cluster.
@@ -134,6 +136,9 @@ func TestObjects(t *testing.T) {
 		"Secret demo-reloader-fingerprint-key",
 		"ServiceAccount demo-reloader",
 	}
+	for _, name := range checkpoint() {
+		engine = append(engine, "ConfigMap "+name)
+	}
 	webhook := []string{
 		"ClusterRole demo-reloader-webhook",
 		"ClusterRoleBinding demo-reloader-webhook",
@@ -148,16 +153,35 @@ func TestObjects(t *testing.T) {
 	}
 	assert.ElementsMatch(t, slices.Concat(engine, webhook), render(t).keys())
 	assert.ElementsMatch(t, engine, render(t, "webhook.enabled=false").keys())
+	assert.ElementsMatch(t, append(engine, "Lease stakater-reloader-lock"),
+		render(t, "webhook.enabled=false", "reloader.enableHA=true", "reloader.deployment.replicas=2").keys())
+}
+
+// checkpoint returns the names of the ConfigMaps of a checkpoint.
+func checkpoint() (names []string) {
+	for shard := range checkpoints.Shards {
+		names = append(names, fmt.Sprintf("demo-reloader-checkpoint-%d", shard))
+	}
+	return names
 }
 
 func TestRightsOfTheEngine(t *testing.T) {
 	sources := func(resources ...string) rbacv1.PolicyRule {
 		return rbacv1.PolicyRule{APIGroups: []string{""}, Resources: resources, Verbs: []string{"get", "list", "watch"}}
 	}
+	lease := rbacv1.PolicyRule{
+		APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"},
+		ResourceNames: []string{"stakater-reloader-lock"}, Verbs: []string{"get", "update"},
+	}
 	tests := map[string]struct {
 		values []string
 		want   rbacv1.PolicyRule
+		// also is what the Role holds besides the key and the checkpoint.
+		also []rbacv1.PolicyRule
 	}{
+		"with enableHA it holds the lease": {
+			values: []string{"reloader.enableHA=true"}, want: sources("configmaps", "secrets"), also: []rbacv1.PolicyRule{lease},
+		},
 		"by default it reads both kinds of source":    {want: sources("configmaps", "secrets")},
 		"with ignoreSecrets it reads no Secret":       {values: []string{"reloader.ignoreSecrets=true"}, want: sources("configmaps")},
 		"with ignoreConfigMaps it reads no ConfigMap": {values: []string{"reloader.ignoreConfigMaps=true"}, want: sources("secrets")},
@@ -170,10 +194,13 @@ func TestRightsOfTheEngine(t *testing.T) {
 				{APIGroups: []string{"apps"}, Resources: []string{"deployments", "statefulsets", "daemonsets"}, Verbs: []string{"get", "list", "watch", "patch"}},
 				{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create", "patch"}},
 			}, cluster)
-			assert.Equal(t, []rbacv1.PolicyRule{{
+			assert.ElementsMatch(t, append(tc.also, rbacv1.PolicyRule{
 				APIGroups: []string{""}, Resources: []string{"secrets"},
 				ResourceNames: []string{"demo-reloader-fingerprint-key"}, Verbs: []string{"get", "update"},
-			}}, namespaced)
+			}, rbacv1.PolicyRule{
+				APIGroups: []string{""}, Resources: []string{"configmaps"},
+				ResourceNames: checkpoint(), Verbs: []string{"get", "update"},
+			}), namespaced)
 		})
 	}
 }
@@ -344,7 +371,7 @@ func TestBadValuesAreRefused(t *testing.T) {
 		"a typo of the webhook":       {value: "webhook.enable=false", want: "'enable' not allowed"},
 		"a strategy that is unknown":  {value: "reloader.reloadStrategy=restart", want: "/reloader/reloadStrategy"},
 		"a mode that is unknown":      {value: "webhook.mode=on", want: "/webhook/mode"},
-		"two engines":                 {value: "reloader.deployment.replicas=2", want: "/reloader/deployment/replicas"},
+		"two engines":                 {value: "reloader.deployment.replicas=2", want: "needs reloader.enableHA: true"},
 		"another failure policy":      {value: "webhook.failurePolicy=Fail", want: "'failurePolicy' not allowed"},
 		"a number that is text":       {value: "webhook.timeoutSeconds=soon", want: "/webhook/timeoutSeconds"},
 		"nothing left to be reloaded": {value: "reloader.ignoreSecrets=true,reloader.ignoreConfigMaps=true", want: "set at most one of them"},

@@ -82,6 +82,8 @@ func (c *Cluster) config(user string) *rest.Config {
 		BearerToken:     c.identity.tokens[user],
 		TLSClientConfig: rest.TLSClientConfig{CAData: c.identity.caPEM},
 		QPS:             -1,
+		// Who wants to see warnings asks kubectl.
+		WarningHandler: rest.NoWarnings{},
 	}
 }
 

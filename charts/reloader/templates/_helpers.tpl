@@ -20,6 +20,10 @@
 {{- printf "%s-fingerprint-key" (include "reloader.fullname" .) -}}
 {{- end -}}
 
+{{- define "reloader.checkpoint" -}}
+{{- printf "%s-checkpoint" (include "reloader.fullname" .) -}}
+{{- end -}}
+
 {{/* The labels of every object. Called with the root and the name of the part. */}}
 {{- define "reloader.labels" -}}
 {{ include "reloader.selectorLabels" . }}
