@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -56,9 +57,7 @@ func play(t *testing.T, answer func(request) (status int, header http.Header, bo
 		s.requests = append(s.requests, asked)
 		s.mu.Unlock()
 		status, header, answered := answer(asked)
-		for key, values := range header {
-			w.Header()[key] = values
-		}
+		maps.Copy(w.Header(), header)
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
 		_ = json.NewEncoder(w).Encode(answered)
@@ -211,7 +210,7 @@ func TestReads(t *testing.T) {
 	k, _ := kind.ByName(reloader.Deployment)
 	_, err = c.workload(t.Context(), k, web)
 	require.True(t, apierrors.IsNotFound(err))
-	assert.ErrorContains(t, err, "read Deployment shop/web: ")
+	require.ErrorContains(t, err, "read Deployment shop/web: ")
 	for _, r := range server.requests {
 		assert.Equal(t, "application/vnd.kubernetes.protobuf,application/json", r.header.Get("Accept"))
 	}

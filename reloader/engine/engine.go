@@ -180,6 +180,13 @@ func (e *Engine) lead(ctx context.Context) {
 	if !e.until(ctx, e.ledger.allRead) {
 		return
 	}
+	if e.checkpoint != nil {
+		// What was adopted is a promise from now on: a change that comes right
+		// after is compared with it, even by another engine.
+		if err := e.checkpoint.Flush(ctx); err != nil {
+			e.log.Error(err, "the checkpoint is not complete yet; trying again")
+		}
+	}
 	e.ready.Store(true)
 	stats := e.Stats()
 	e.log.Info("ready", "workloads", stats.Workloads, "sources", stats.Sources, "after", e.clock.Since(started).String())
@@ -223,7 +230,8 @@ func (e *Engine) recall(ctx context.Context) bool {
 	if summary.Fresh {
 		e.log.Info("there is no checkpoint yet: what is found counts as rolled out")
 	}
-	e.ledger.open(e.checkpoint, summary.Fresh)
+	// Where a part is missing, sources without an entry may well be old.
+	e.ledger.open(e.checkpoint, summary.Fresh || len(summary.Problems) > 0)
 	return true
 }
 

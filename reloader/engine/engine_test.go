@@ -112,7 +112,7 @@ func TestTheKeyOfTheCluster(t *testing.T) {
 			wantRequests: []string{http.MethodGet},
 		},
 		"fills an empty Secret": {
-			answer: func(r request, _ int) (int, http.Header, any) {
+			answer: func(request, int) (int, http.Header, any) {
 				return http.StatusOK, nil, secret(nil)
 			},
 			wantRequests: []string{http.MethodGet, http.MethodPut},
@@ -411,7 +411,7 @@ func TestWorkersThatComeDuringAListWaitForIt(t *testing.T) {
 		w, _ := e.queues.resolve.Get()
 		running.Go(func() {
 			defer e.queues.resolve.Done(w)
-			assert.NoError(t, e.resolve(t.Context(), w))
+			assert.NoError(t, e.resolve(t.Context(), w)) //nolint:testifylint // require ends goroutines of its own only
 			assert.False(t, e.intake.open(w))
 		})
 	}

@@ -201,7 +201,7 @@ func (in *intake) admit(w reloader.Workload, t *tracked, annotations map[string]
 		in.retire(w, t)
 		return
 	}
-	in.ledger.enter(w)
+	in.ledger.enter(w, t.born)
 	if restarted && t.since != (moment{}) {
 		in.ledger.refresh(w, t.since)
 	}

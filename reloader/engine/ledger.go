@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/checkpoint"
@@ -117,12 +118,13 @@ func newLedger() *ledger {
 	}
 }
 
-// enter notes that w is in the index. Until it leaves, its sources count.
-func (l *ledger) enter(w reloader.Workload) {
+// enter notes that w, which was created at that time, is in the index. Until it
+// leaves, its sources count.
+func (l *ledger) enter(w reloader.Workload, created time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.workloads[w] == nil {
-		l.workloads[w] = new(dependent)
+		l.workloads[w] = &dependent{fresh: moment{time: created}}
 	}
 }
 
@@ -645,7 +647,7 @@ func (l *ledger) open(from archive, fresh bool) {
 		if entry.Version == inMotion {
 			a.current, a.rolledOut = mixed, mixed
 		}
-		if a.heard != entry.Version || len(a.newcomers) > 0 {
+		if a.heard != entry.Version || entry.Version == inMotion || len(a.newcomers) > 0 {
 			a.dirty = true
 			continue
 		}

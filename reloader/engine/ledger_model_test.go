@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -359,7 +360,7 @@ func (m *model) start(w reloader.Workload, which int) {
 	on, incarnation := d.on, d.incarnation
 	d.unheard = append(d.unheard, func() {
 		d.known = incarnation
-		m.ledger.enter(w)
+		m.ledger.enter(w, time.Time{})
 		m.ledger.refresh(w, at(version))
 		before := m.index[w]
 		m.index[w] = on
@@ -559,7 +560,7 @@ func (m *model) kill() {
 			continue
 		}
 		d.known, m.index[w] = d.incarnation, d.on
-		m.ledger.enter(w)
+		m.ledger.enter(w, time.Time{})
 		for _, s := range m.ledger.join(w, moment{}, d.on...) {
 			m.toRead[s] = true
 		}

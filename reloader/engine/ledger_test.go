@@ -58,7 +58,7 @@ func (b *book) before(w reloader.Workload, on ...reloader.Source) []reloader.Sou
 // starts is the admission of w, or a change of its template, in that version:
 // its pods start anew.
 func (b *book) starts(w reloader.Workload, version uint64, on ...reloader.Source) []reloader.Source {
-	b.enter(w)
+	b.enter(w, time.Time{})
 	b.refresh(w, at(version))
 	return b.depends(w, at(version), on...)
 }
@@ -69,7 +69,7 @@ func (b *book) depends(w reloader.Workload, since moment, on ...reloader.Source)
 			b.dependents[s] = append(b.dependents[s], w)
 		}
 	}
-	b.enter(w)
+	b.enter(w, time.Time{})
 	return b.join(w, since, on...)
 }
 
@@ -607,7 +607,7 @@ func TestWhatIsDue(t *testing.T) {
 				b.before(web, settings)
 				b.reads(settings, written(1, "a"))
 				b.reads(settings, written(2, "b"))
-				b.enter(web)
+				b.enter(web, time.Time{})
 			},
 			want: map[reloader.Workload][]debt{web: due(debt{settings, "b"})},
 		},
@@ -851,7 +851,7 @@ func TestNotFound(t *testing.T) {
 	b.notFound([]reloader.Source{settings})
 	b.assertDue(nil)
 
-	b.ledger.created(settings)
+	b.created(settings)
 	b.reads(settings, untouched(4, "a"))
 	assert.True(t, b.exists(settings))
 	b.assertDue(nil)

@@ -56,7 +56,7 @@ func TestWhenSomethingWasWritten(t *testing.T) {
 	noon := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	field := func(after time.Duration, fields, subresource string) metav1.ManagedFieldsEntry {
 		written := metav1.NewTime(noon.Add(after))
-		return metav1.ManagedFieldsEntry{Time: &written, FieldsV1: &metav1.FieldsV1{Raw: []byte(fields)}, Subresource: subresource}
+		return metav1.ManagedFieldsEntry{Time: &written, FieldsV1: metav1.NewFieldsV1(fields), Subresource: subresource}
 	}
 	tests := map[string]struct {
 		fields                         []metav1.ManagedFieldsEntry
@@ -89,7 +89,7 @@ func TestWhenSomethingWasWritten(t *testing.T) {
 		},
 		"entries without a time or fields": {
 			fields: []metav1.ManagedFieldsEntry{
-				{FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:data":{}}`)}},
+				{FieldsV1: metav1.NewFieldsV1(`{"f:data":{}}`)},
 				{Time: &metav1.Time{Time: noon.Add(time.Hour)}},
 			},
 			wantAnythingTime: noon.Add(time.Hour),

@@ -40,7 +40,7 @@ func TestRecentForgetsTheOldestFirst(t *testing.T) {
 	r := newRecent()
 	for round := range 3 {
 		for i := range recentSize {
-			r.created(named(round*recentSize+i), uint64(i)) //nolint:gosec // small
+			r.created(named(round*recentSize+i), uint64(i))
 		}
 		assert.Len(t, r.versions, recentSize)
 	}

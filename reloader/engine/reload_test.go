@@ -84,7 +84,8 @@ func TestAMarkTellsOfTheTemplateToo(t *testing.T) {
 	value := func(content fingerprint.Fingerprint, template string) string {
 		return e.marks([]debt{{settings, content}}, target{container: "main", template: template})[0].Value
 	}
-	assert.Equal(t, value("b", "0123456789abcdef"), value("b", "0123456789abcdef"))
+	again := value("b", "0123456789abcdef")
+	assert.Equal(t, again, value("b", "0123456789abcdef"))
 	assert.NotEqual(t, value("b", "0123456789abcdef"), value("b", "fedcba9876543210"))
 	assert.NotEqual(t, value("b", "0123456789abcdef"), value("c", "0123456789abcdef"))
 	assert.NotEqual(t, value("b", ""), value("b", "0123456789abcdef"))
@@ -149,7 +150,7 @@ func TestNamesThatCollideKeepTheirVariablesApart(t *testing.T) {
 				container: "main", references: tc.references,
 				policy: policy.Parse(map[string]string{keys.ConfigMapNamed: tc.named}, nil, e.settings),
 			}
-			e.ledger.enter(web)
+			e.ledger.enter(web, time.Time{})
 			e.ledger.join(web, moment{}, configMap("my-cm"), configMap("my.cm"))
 			for _, s := range tc.exist {
 				e.ledger.look(s, written(1, "a"), func() []reloader.Workload { return nil })
@@ -313,7 +314,7 @@ func TestNamesThatCollideInOtherWaysKeepTheirMarksApart(t *testing.T) {
 	for name, sources := range tests {
 		t.Run(name, func(t *testing.T) {
 			e := newTestEngine(t, unreachable(t), new(told))
-			e.ledger.enter(web)
+			e.ledger.enter(web, time.Time{})
 			e.ledger.join(web, moment{}, sources...)
 			for _, s := range sources {
 				e.ledger.look(s, written(1, "a"), func() []reloader.Workload { return nil })

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"strings"
 	"sync"
 
@@ -82,14 +83,21 @@ func owns(meta metav1.Object, marks []string) bool {
 			continue
 		}
 		fields := f.FieldsV1.GetRawString()
-		for _, mark := range marks {
-			if !strings.Contains(fields, mark) {
-				return false
-			}
-		}
-		return true
+		return !slices.ContainsFunc(marks, func(mark string) bool { return !ownsField(fields, mark) })
 	}
 	return false
+}
+
+// ownsField reports whether a field, or the value of a variable, is among the
+// fields in the form of managedFields. Who overwrites a variable takes over its
+// value only: {"k:{\"name\":\"X\"}":{".":{},"f:name":{},"f:value":{}}}.
+func ownsField(fields, mark string) bool {
+	_, rest, found := strings.Cut(fields, mark)
+	if !found || strings.HasPrefix(mark, "f:") {
+		return found
+	}
+	of, _, _ := strings.Cut(rest, "}}")
+	return strings.Contains(of, `"f:value"`)
 }
 
 // lastManager is who wrote last, we and the status apart.
@@ -113,7 +121,7 @@ func marked(c kind.Change) []string {
 	}
 	names := make([]string, len(c.Marks))
 	for i, m := range c.Marks {
-		names[i] = `\"name\":\"` + m.Env + `\"`
+		names[i] = `k:{\"name\":\"` + m.Env + `\"}`
 	}
 	return names
 }

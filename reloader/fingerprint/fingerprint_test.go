@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -103,7 +102,7 @@ func TestBufferEdges(t *testing.T) {
 }
 
 func TestFingerprintFitsLabelsAndVariables(t *testing.T) {
-	assert.Regexp(t, regexp.MustCompile(`^v1-[0-9a-f]{32}$`), testKey(t).Secret(nil))
+	assert.Regexp(t, `^v1-[0-9a-f]{32}$`, testKey(t).Secret(nil))
 }
 
 func TestZeroKeyMakesNothing(t *testing.T) {

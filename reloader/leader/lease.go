@@ -35,7 +35,7 @@ type Options struct {
 	// default 15 s. It gives up by itself when two thirds are over.
 	Duration time.Duration
 	// Retry is the time between two attempts to get or to renew the lease;
-	// default 500 ms.
+	// default 250 ms.
 	Retry time.Duration
 	// Log receives changes of leadership; default none.
 	Log logr.Logger
@@ -68,7 +68,7 @@ func (o Options) withDefaults() Options {
 		o.Duration = 15 * time.Second
 	}
 	if o.Retry == 0 {
-		o.Retry = 500 * time.Millisecond
+		o.Retry = 250 * time.Millisecond
 	}
 	if o.Log.GetSink() == nil {
 		o.Log = logr.Discard()
