@@ -21,7 +21,7 @@ func TestTheFirstEditIsNeverMissed(t *testing.T) {
 	ns := newNamespace(t, "first-edit")
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // not a secret
+	random := rand.New(rand.NewPCG(seed, 0))
 	tests := map[string]struct {
 		admit func(t *testing.T, app fixture.App)
 		// wantGeneration is that of one reload after the admission.

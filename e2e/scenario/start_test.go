@@ -227,10 +227,10 @@ func TestAnUnreachableAPIServerIsWaitedFor(t *testing.T) {
 			require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
 			select {
 			case err := <-ended:
-				assert.NoError(t, err, "it exits with 0")
+				require.NoError(t, err, "it exits with 0")
 			case <-time.After(5 * time.Second):
 				require.NoError(t, cmd.Process.Kill())
-				<-ended
+				require.Error(t, <-ended)
 				t.Error("it does not end within 5 s of SIGTERM")
 			}
 			for _, text := range written.all() {

@@ -66,7 +66,7 @@ func TestBuildTakesWhatTheUserHas(t *testing.T) {
 	root, module := tinyModule(t)
 	assets := t.TempDir()
 	program := filepath.Join(assets, "tiny-tool")
-	require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\n"), 0o700)) //nolint:gosec // a program
+	require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\n"), 0o700))
 
 	paths, err := Build(t.Context(), Options{Root: root, Cache: t.TempDir(), Assets: assets}, module)
 

@@ -71,9 +71,9 @@ func TestFailureTellsTheEndOfTheLog(t *testing.T) {
 
 	err := p.Failure()
 
-	assert.ErrorContains(t, err, "shell ended (exit status 3)")
-	assert.ErrorContains(t, err, p.Log())
-	assert.ErrorContains(t, err, "it broke")
+	require.ErrorContains(t, err, "shell ended (exit status 3)")
+	require.ErrorContains(t, err, p.Log())
+	require.ErrorContains(t, err, "it broke")
 }
 
 func TestUsageOfThisProcess(t *testing.T) {
