@@ -43,9 +43,13 @@ build: ## Build bin/reloader
 cluster: ## Run the local cluster until Ctrl-C
 	go run ./e2e/cluster/run
 
+.PHONY: guarantee
+guarantee: ## Kill, freeze and cut off the product, and look for lost changes
+	go test -tags guarantee -race -count=1 -timeout $(TIMEOUT) ./e2e/guarantee/...
+
 .PHONY: soak
 soak: ## Change, kill and restart at random for SOAK (30m), then look for lost changes
-	RELOADER_SOAK=$(SOAK) go test -v -race -count=1 -timeout 0 -run Soak ./e2e/guarantee
+	RELOADER_SOAK=$(SOAK) go test -tags guarantee -v -race -count=1 -timeout 0 -run Soak ./e2e/guarantee
 
 .PHONY: bench
 bench: ## Measure speed and memory on the local cluster

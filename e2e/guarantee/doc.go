@@ -1,0 +1,18 @@
+// Package guarantee shows that no change is lost and none rolled out twice: it
+// runs the built product on a real control plane and kills, freezes, cuts off
+// and deceives it, and its API server and etcd too. What has come of that is
+// judged by package history, from what the API server has stored and from
+// nothing that the product says.
+//
+// Its tests take a quarter of an hour and have a build tag of their own: make
+// guarantee runs them. docs/guarantees.md says which promises do not hold yet.
+//
+// Every test prints a seed. RELOADER_SEED gives it again; what the machine does
+// at the same time is drawn anew, so the same seed makes the same decisions, not
+// the same run. RELOADER_SOAK is how long the soak takes (default: see
+// rounds_test.go); make soak takes 30 minutes.
+// RELOADER_PROGRAM is the program to test in place of this checkout's, such as
+// one with a mutation that a test should find.
+//
+// Read next: world_test.go, the cluster and the engines that a test has.
+package guarantee
