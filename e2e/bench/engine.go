@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -19,15 +20,44 @@ type child struct {
 	ready time.Duration // from its start
 }
 
-// startEngine runs the product's engine, as administrator and without a
-// coalescing window, and returns when it is ready.
-func (b *bench) startEngine(ctx context.Context, c *cluster.Cluster) (*child, error) {
-	return b.startChild(ctx, c, "engine", b.program, "engine", "--coalesce-window=0", "--verify-interval=-1s")
+// command is a program that listens on --listen-address and answers /readyz.
+type command struct {
+	name, program string
+	args          []string
+	kubeconfig    string
+	env           []string // beside that of this process
 }
 
-// startChild runs a program that listens on --listen-address and answers
-// /readyz.
-func (b *bench) startChild(ctx context.Context, c *cluster.Cluster, name, program string, args ...string) (*child, error) {
+// engineArgs are those of every engine: no window to wait for, and no limit on
+// the reloads of one workload, of which there are many here.
+func engineArgs(more ...string) []string {
+	return append([]string{"engine", "--coalesce-window=0", "--verify-interval=-1s", "--breaker-reloads=-1"}, more...)
+}
+
+// startEngine runs the product's engine as administrator, and returns when it
+// is ready.
+func (b *bench) startEngine(ctx context.Context, c *cluster.Cluster) (*child, error) {
+	return startChild(ctx, c, command{name: "engine", program: b.program, args: engineArgs(), kubeconfig: c.Kubeconfig()})
+}
+
+// startReplica runs one of the engines that share a key and a checkpoint, as a
+// ServiceAccount of that name, and returns when it is ready.
+func (b *bench) startReplica(ctx context.Context, c *cluster.Cluster, name string, args ...string) (*child, error) {
+	kubeconfig, err := c.ServiceAccountKubeconfig(ctx, own, name)
+	if err != nil {
+		return nil, err
+	}
+	return startChild(ctx, c, command{
+		name:       name,
+		program:    b.program,
+		args:       append(engineArgs("--fingerprint-key-secret="+keySecret, "--checkpoint="+checkpointName), args...),
+		kubeconfig: kubeconfig,
+		env:        []string{"POD_NAMESPACE=" + own, "POD_NAME=" + name},
+	})
+}
+
+// startChild returns when the program is ready.
+func startChild(ctx context.Context, c *cluster.Cluster, run command) (*child, error) {
 	address, err := freeAddress(ctx)
 	if err != nil {
 		return nil, err
@@ -38,15 +68,16 @@ func (b *bench) startChild(ctx context.Context, c *cluster.Cluster, name, progra
 	}
 	started := time.Now()
 	p, err := group.Start(ctx, process.Spec{
-		Name: name,
-		Path: program,
-		Args: append(args, "--kubeconfig="+c.Kubeconfig(), "--listen-address="+address),
-		Log:  filepath.Join(c.Dir(), name+".log"),
+		Name: run.name,
+		Path: run.program,
+		Args: append(run.args, "--kubeconfig="+run.kubeconfig, "--listen-address="+address),
+		Env:  append(os.Environ(), run.env...),
+		Log:  filepath.Join(c.Dir(), run.name+".log"),
 	})
 	if err != nil {
 		return nil, err
 	}
-	run := &child{Process: p, group: group}
+	up := &child{Process: p, group: group}
 	for {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", nil)
 		if err != nil {
@@ -58,8 +89,8 @@ func (b *bench) startChild(ctx context.Context, c *cluster.Cluster, name, progra
 				return nil, err
 			}
 			if answer.StatusCode == http.StatusOK {
-				run.ready = time.Since(started)
-				return run, nil
+				up.ready = time.Since(started)
+				return up, nil
 			}
 		}
 		select {

@@ -39,6 +39,16 @@ type rollout struct {
 	slots chan struct{}
 }
 
+// newRollout observes until ctx is done; if that ends before, failed gets the
+// reason.
+func newRollout(ctx context.Context, c *cluster.Cluster, failed func(error)) (*rollout, error) {
+	o, err := observe(ctx, c, failed)
+	if err != nil {
+		return nil, err
+	}
+	return &rollout{client: c.Client(), observer: o, slots: make(chan struct{}, parallel)}, nil
+}
+
 // latency measures the time between the API server's acknowledgement of an
 // edit and the watch event with the new template. Both sides are measured in
 // turn on one cluster, with the engine running all the time.
@@ -73,14 +83,10 @@ func populate(ctx context.Context, c *cluster.Cluster, ours, floor side) error {
 		if err := fixture.SetConfigMap(ctx, client, namespace, s.prefix+"-"+shared, map[string]string{"a": "0"}); err != nil {
 			return err
 		}
+		if err := s.createOnes(ctx, client); err != nil {
+			return err
+		}
 		err := each(ctx, changing, func(ctx context.Context, i int) error {
-			if err := fixture.SetConfigMap(ctx, client, namespace, s.one(i), map[string]string{"a": "0"}); err != nil {
-				return err
-			}
-			one := fixture.App{Namespace: namespace, Name: s.one(i), ConfigMaps: []string{s.one(i)}}
-			if err := createApp(ctx, client, one, !s.patches, true); err != nil {
-				return err
-			}
 			many := fixture.App{Namespace: namespace, Name: s.many(i), ConfigMaps: []string{s.prefix + "-" + shared}}
 			return createApp(ctx, client, many, !s.patches, true)
 		})
@@ -91,17 +97,27 @@ func populate(ctx context.Context, c *cluster.Cluster, ours, floor side) error {
 	return settled(ctx, c)
 }
 
+// createOnes makes the Deployments that have a ConfigMap each.
+func (s side) createOnes(ctx context.Context, client kubernetes.Interface) error {
+	return each(ctx, changing, func(ctx context.Context, i int) error {
+		if err := fixture.SetConfigMap(ctx, client, namespace, s.one(i), map[string]string{"a": "0"}); err != nil {
+			return err
+		}
+		one := fixture.App{Namespace: namespace, Name: s.one(i), ConfigMaps: []string{s.one(i)}}
+		return createApp(ctx, client, one, !s.patches, true)
+	})
+}
+
 func (s side) one(i int) string  { return fmt.Sprintf("%s-one-%d", s.prefix, i) }
 func (s side) many(i int) string { return fmt.Sprintf("%s-many-%d", s.prefix, i) }
 
 func (b *bench) race(ctx context.Context, c *cluster.Cluster, ours, floor side) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	o, err := observe(ctx, c, fail)
+	r, err := newRollout(ctx, c, fail)
 	if err != nil {
 		return err
 	}
-	r := &rollout{client: c.Client(), observer: o, slots: make(chan struct{}, parallel)}
 
 	sides := []side{ours, floor}
 	var single, burst, fanOut [2][]time.Duration
@@ -165,17 +181,26 @@ func (r *rollout) edit(ctx context.Context, s side, configMap string, deployment
 		}
 	}
 	took := make([]time.Duration, len(deployments))
-	for i, at := range changed {
-		select {
-		case t := <-at:
-			took[i] = t.Sub(acknowledged)
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(time.Minute):
-			return nil, fmt.Errorf("deployment %s was not rolled within a minute", deployments[i])
+	for i := range changed {
+		at, err := await(ctx, changed[i], deployments[i])
+		if err != nil {
+			return nil, err
 		}
+		took[i] = at.Sub(acknowledged)
 	}
 	return took, nil
+}
+
+// await returns when the change of the Deployment was seen.
+func await(ctx context.Context, changed <-chan time.Time, deployment string) (time.Time, error) {
+	select {
+	case at := <-changed:
+		return at, nil
+	case <-ctx.Done():
+		return time.Time{}, context.Cause(ctx)
+	case <-time.After(time.Minute):
+		return time.Time{}, fmt.Errorf("deployment %s was not rolled within a minute", deployment)
+	}
 }
 
 // burst edits 200 ConfigMaps, several at a time, each with its own Deployment.
@@ -202,15 +227,9 @@ func (r *rollout) burst(ctx context.Context, s side) ([]time.Duration, error) {
 					return err
 				}
 			}
-			select {
-			case t := <-changed:
-				all[i] = t.Sub(acknowledged)
-				return nil
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			case <-time.After(time.Minute):
-				return fmt.Errorf("deployment %s was not rolled within a minute", s.one(i))
-			}
+			at, err := await(ctx, changed, s.one(i))
+			all[i] = at.Sub(acknowledged)
+			return err
 		})
 	}
 	return all, group.Wait()

@@ -36,6 +36,8 @@ type options struct {
 func parts() []part {
 	return []part{
 		{"latency", "change to rollout, against a program that only patches", latency},
+		{"flat", "cost of a change at 20,000 workloads, against that at 1,000", flat},
+		{"takeover", "time until the other replica reloads when the leader ends", takeOver},
 		{"start", "time, CPU and memory to be ready, against a program that only lists", start},
 		{"admission", "admission of a Deployment, against one that the webhook does not see", admission},
 	}

@@ -9,6 +9,8 @@ import (
 
 	"k8s-reloader/e2e/cluster"
 	"k8s-reloader/e2e/cluster/process"
+	"k8s-reloader/e2e/fixture"
+	"k8s-reloader/reloader/checkpoint"
 )
 
 const (
@@ -28,7 +30,9 @@ func start(ctx context.Context, b *bench) error {
 			return err
 		}
 	}
-	return nil
+	return b.withCluster(ctx, cluster.Options{AuditUsers: []string{userOf(replicas()[0])}}, func(c *cluster.Cluster) error {
+		return b.resumes(ctx, c)
+	})
 }
 
 func (b *bench) starts(ctx context.Context, c *cluster.Cluster, withRecords bool) error {
@@ -77,11 +81,76 @@ func (b *bench) starts(ctx context.Context, c *cluster.Cluster, withRecords bool
 	return nil
 }
 
+// resumes measures starts with a checkpoint, after which nothing has changed:
+// every workload depends on a source of its own, a ConfigMap or a Secret.
+func (b *bench) resumes(ctx context.Context, c *cluster.Cluster) error {
+	const size = 10000
+	what := fmt.Sprintf("%d workloads with records, %d referenced sources, a checkpoint", size, size)
+	b.say("creating %s", what)
+	if err := createNamespace(ctx, c); err != nil {
+		return err
+	}
+	if err := createOwn(ctx, c); err != nil {
+		return err
+	}
+	err := each(ctx, size, func(ctx context.Context, i int) error {
+		app := fixture.App{Namespace: namespace, Name: fmt.Sprintf("app-%d", i)}
+		set := fixture.SetConfigMap
+		if i%2 == 0 {
+			app.ConfigMaps = []string{app.Name}
+		} else {
+			app.Secrets, set = []string{app.Name}, fixture.SetSecret
+		}
+		if err := set(ctx, c.Client(), namespace, app.Name, map[string]string{"a": "0"}); err != nil {
+			return err
+		}
+		return createApp(ctx, c.Client(), app, true, true)
+	})
+	if err != nil {
+		return err
+	}
+	if err := settled(ctx, c); err != nil {
+		return err
+	}
+	resume := func(ctx context.Context, c *cluster.Cluster) (*child, error) {
+		return b.startReplica(ctx, c, replicas()[0])
+	}
+	// The first start writes the checkpoint.
+	if _, err := measureOnce(ctx, c, resume, false); err != nil {
+		return err
+	}
+	mark, err := c.AuditMark()
+	if err != nil {
+		return err
+	}
+	ours, err := b.measureStart(ctx, c, resume)
+	if err != nil {
+		return err
+	}
+	requests, err := c.AuditSince(mark)
+	if err != nil {
+		return err
+	}
+	floor, err := b.measureStart(ctx, c, b.startFloor)
+	if err != nil {
+		return err
+	}
+	b.table.duration("ready: "+what, ours.ready, floor.ready, "under 5 s")
+	b.table.duration("CPU until ready: "+what, ours.cpu, floor.cpu, "")
+	b.table.size("most memory ever: "+what, ours.peak, floor.peak, "under 80 MiB")
+	b.table.size("memory when idle: "+what, ours.memory, floor.memory, "under 80 MiB")
+	// Five watches, the checkpoint, the key.
+	const fewest = 5 + checkpoint.Shards + 1
+	b.table.count("requests: "+what, (len(requests)+runs-1)/runs, fewest, "1 x")
+	return nil
+}
+
 // footprint is what one process took.
 type footprint struct {
 	ready  time.Duration
 	cpu    time.Duration
-	memory int64
+	memory int64 // when idle
+	peak   int64
 }
 
 func (b *bench) measureStart(ctx context.Context, c *cluster.Cluster,
@@ -99,6 +168,7 @@ func (b *bench) measureStart(ctx context.Context, c *cluster.Cluster,
 			best.cpu = f.cpu
 		}
 		best.memory = max(best.memory, f.memory)
+		best.peak = max(best.peak, f.peak)
 	}
 	return best, nil
 }
@@ -115,17 +185,15 @@ func measureOnce(ctx context.Context, c *cluster.Cluster,
 	if err != nil {
 		return footprint{}, err
 	}
-	f = footprint{ready: p.ready, cpu: usage.CPU}
+	f = footprint{ready: p.ready, cpu: usage.CPU, peak: usage.PeakResident}
 	if !memory {
 		return f, nil
 	}
-	select {
-	case <-ctx.Done():
-		return footprint{}, ctx.Err()
-	case <-time.After(idle):
+	if err := rest(ctx, idle); err != nil {
+		return footprint{}, err
 	}
 	usage, err = process.UsageOf(p.PID())
-	f.memory = usage.Resident
+	f.memory, f.peak = usage.Resident, usage.PeakResident
 	return f, err
 }
 
@@ -135,5 +203,5 @@ func (b *bench) startFloor(ctx context.Context, c *cluster.Cluster) (*child, err
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	return b.startChild(ctx, c, "floor", self, "floor")
+	return startChild(ctx, c, command{name: "floor", program: self, args: []string{"floor"}, kubeconfig: c.Kubeconfig()})
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -28,6 +29,11 @@ func (t *table) duration(what string, figure, floor time.Duration, goal string) 
 // size adds a row whose figures are in bytes.
 func (t *table) size(what string, figure, floor int64, goal string) {
 	t.rows = append(t.rows, row{what, mebibytes(figure), mebibytes(floor), ratio(float64(figure), float64(floor)), goal})
+}
+
+// count adds a row whose figures are numbers.
+func (t *table) count(what string, figure, floor int, goal string) {
+	t.rows = append(t.rows, row{what, strconv.Itoa(figure), strconv.Itoa(floor), ratio(float64(figure), float64(floor)), goal})
 }
 
 func ratio(figure, floor float64) string {

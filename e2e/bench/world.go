@@ -8,12 +8,14 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 
 	"k8s-reloader/e2e/cluster"
 	"k8s-reloader/e2e/fixture"
+	"k8s-reloader/reloader/checkpoint"
 	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/record"
 )
@@ -21,7 +23,17 @@ import (
 const (
 	parallel  = 32
 	namespace = "bench"
+
+	// own is the namespace of the engines' own objects.
+	own            = "bench-reloader"
+	keySecret      = "reloader-key"
+	checkpointName = "reloader-checkpoint"
 )
+
+// replicas are the ServiceAccounts of engines that share a checkpoint.
+func replicas() []string { return []string{"a", "b"} }
+
+func userOf(replica string) string { return "system:serviceaccount:" + own + ":" + replica }
 
 // each calls do for 0 to n-1, several at a time.
 func each(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
@@ -33,10 +45,53 @@ func each(ctx context.Context, n int, do func(ctx context.Context, i int) error)
 	return group.Wait()
 }
 
+// rest lets that much time pass.
+func rest(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}
+
 func createNamespace(ctx context.Context, c *cluster.Cluster) error {
+	return createNamespaceOf(ctx, c, namespace)
+}
+
+func createNamespaceOf(ctx context.Context, c *cluster.Cluster, name string) error {
 	_, err := c.Client().CoreV1().Namespaces().Create(ctx,
-		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 	return err
+}
+
+// createOwn makes what replicas need: their ServiceAccounts, which may do
+// everything, and, empty as the chart makes them, key and checkpoint.
+func createOwn(ctx context.Context, c *cluster.Cluster) error {
+	if err := createNamespaceOf(ctx, c, own); err != nil {
+		return err
+	}
+	for _, name := range replicas() {
+		_, err := c.Client().CoreV1().ServiceAccounts(own).Create(ctx,
+			&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+		if err != nil {
+			return err
+		}
+	}
+	_, err := c.Client().RbacV1().ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: own},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: "system:serviceaccounts:" + own}},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	if err := fixture.SetSecret(ctx, c.Client(), own, keySecret, nil); err != nil {
+		return err
+	}
+	return each(ctx, checkpoint.Shards, func(ctx context.Context, i int) error {
+		return fixture.SetConfigMap(ctx, c.Client(), own, fmt.Sprintf("%s-%d", checkpointName, i), nil)
+	})
 }
 
 // createSecrets makes n Secrets of 8 KiB that nobody references.
