@@ -7,9 +7,14 @@
 //   - intake.go: a workload's references, from its index record if that may be
 //     trusted, else from one read of the workload (resolve.go)
 //   - sources.go: one read of a source that changed, its fingerprint
-//   - ledger.go: which content has reached which workload
-//   - reload.go: one patch per workload
+//   - ledger.go: which content has reached which workload (account.go, one
+//     source; shelf.go, those of a namespace; archive.go, across restarts)
+//   - reload.go: one patch per workload (target.go, what it needs)
+//   - limits.go, rollouts.go, rivals.go: who has to wait
 //   - verify.go: a slow pass that corrects what trust can miss
+//
+// engine.go runs them: watches first, then, with the lease if there is one,
+// lead.
 //
 // Three queues of keys join them: workloads to resolve, sources to read,
 // workloads to reload. Whatever fails goes back to its queue and holds up

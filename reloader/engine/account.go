@@ -1,0 +1,126 @@
+package engine
+
+import (
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/checkpoint"
+	"k8s-reloader/reloader/fingerprint"
+)
+
+// shelf is all sources of one kind in one namespace.
+type shelf struct {
+	kind      reloader.SourceKind
+	namespace string
+}
+
+func shelfOf(s reloader.Source) shelf { return shelf{s.Kind, s.Namespace} }
+
+// account is what is known of one source.
+type account struct {
+	// read is true if the source has been looked at, or the archive tells that it
+	// need not be; dirty if there is a reason for another look.
+	read, dirty bool
+	// unknown is true if the archive, which is not empty, says nothing of the
+	// source: it was brought in while no engine ran.
+	unknown bool
+	// heard is the newest version of which an event has told.
+	heard uint64
+	// saved is what the archive says.
+	saved checkpoint.Entry
+	// absent is true if the source did not exist at the last look. Its last
+	// fingerprint stays: deleted and created again with the same data is no
+	// change.
+	absent bool
+	// version is the newest one that has been read.
+	version uint64
+	// current is the newest fingerprint; empty if the source was never seen.
+	current fingerprint.Fingerprint
+	// written is when current came to be.
+	written moment
+	// rolledOut is the fingerprint that all workloads have, except those in
+	// applied, which have that one (empty: something older). It moves when
+	// waiting runs empty.
+	rolledOut fingerprint.Fingerprint
+	applied   map[reloader.Workload]fingerprint.Fingerprint
+	waiting   map[reloader.Workload]struct{}
+	// newcomers have brought the source in at that moment and wait for the
+	// first look at it.
+	newcomers map[reloader.Workload]moment
+}
+
+// dependent is what is known of one workload.
+type dependent struct {
+	// fresh is when its pod template was last changed by others: pods have
+	// started, or will, with what was there then.
+	fresh   moment
+	pending map[reloader.Source]struct{}
+}
+
+// content is what one look at a source has shown.
+type content struct {
+	absent bool
+	// untouched is true if nobody has written to the source since its
+	// creation.
+	untouched   bool
+	fingerprint fingerprint.Fingerprint
+	version     uint64
+	written     moment
+}
+
+// debt is one source's content that a workload has yet to get.
+type debt struct {
+	source      reloader.Source
+	fingerprint fingerprint.Fingerprint
+}
+
+// had returns what pods have that started at that moment: the present content,
+// or something older.
+func (a *account) had(since moment, untouched bool) fingerprint.Fingerprint {
+	if !untouched && a.written.after(since) {
+		return ""
+	}
+	return a.current
+}
+
+// account returns the account of s, a new one if there is none. l.mu is held.
+func (l *ledger) account(s reloader.Source) *account {
+	a := l.sources[s]
+	if a == nil {
+		a = new(account)
+		l.sources[s] = a
+		l.unread[shelfOf(s)]++
+	}
+	return a
+}
+
+// want notes that w waits for the present content of s, unless it has it, or
+// its pods have started anew since. It reports whether w waits.
+func want(d *dependent, w reloader.Workload, s reloader.Source, a *account) bool {
+	have, other := a.applied[w]
+	if !other {
+		have = a.rolledOut
+	}
+	if have == a.current || !a.written.after(d.fresh) {
+		settle(d, w, s, a)
+		return false
+	}
+	put(&a.waiting, w, struct{}{})
+	put(&d.pending, s, struct{}{})
+	return true
+}
+
+// settle notes that w has the present content of s. When all of an account is
+// done, closeIfSettled follows.
+func settle(d *dependent, w reloader.Workload, s reloader.Source, a *account) {
+	delete(d.pending, s)
+	delete(a.waiting, w)
+	delete(a.newcomers, w)
+	put(&a.applied, w, a.current)
+}
+
+// put makes the map on its first entry: most of them stay empty for ever.
+func put[K comparable, V any](m *map[K]V, k K, v V) {
+	if *m == nil {
+		*m = map[K]V{}
+	}
+	(*m)[k] = v
+}

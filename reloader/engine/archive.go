@@ -1,0 +1,98 @@
+package engine
+
+import (
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/checkpoint"
+	"k8s-reloader/reloader/fingerprint"
+)
+
+// archive keeps what has been rolled out, across restarts and leaders. Its
+// methods do no I/O.
+type archive interface {
+	Lookup(s reloader.Source) (e checkpoint.Entry, ok bool)
+	Set(s reloader.Source, e checkpoint.Entry)
+	Delete(s reloader.Source)
+}
+
+// unknownUntilNow reports, once, whether nobody knows what has been rolled out
+// of s.
+func (l *ledger) unknownUntilNow(s reloader.Source) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.sources[s]
+	if a == nil || !a.unknown {
+		return false
+	}
+	a.unknown = false
+	return true
+}
+
+// miss notes that w has started with something older than the present content
+// of s. It reports whether that is due to it now.
+func (l *ledger) miss(s reloader.Source, w reloader.Workload) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a, d := l.sources[s], l.workloads[w]
+	if a == nil || d == nil {
+		return false
+	}
+	put(&a.applied, w, "")
+	return want(d, w, s, a)
+}
+
+// inMotion stands in the archive in place of a version while some workloads
+// have other content than the rest. Whoever finds it has everyone reloaded:
+// who has the present content already takes no notice of that.
+const inMotion = 0
+
+// closeIfSettled moves the account on when nobody waits any more. l.mu is
+// held.
+func (l *ledger) closeIfSettled(s reloader.Source, a *account) {
+	if len(a.waiting) > 0 {
+		if l.archive != nil && a.saved.Fingerprint != "" && a.saved.Version != inMotion {
+			a.saved.Version = inMotion
+			l.archive.Set(s, a.saved)
+		}
+		return
+	}
+	a.rolledOut, a.applied, a.waiting = a.current, nil, nil
+	entry := checkpoint.Entry{Fingerprint: a.rolledOut, Version: a.version}
+	if l.archive != nil && a.rolledOut != "" && a.version != 0 && entry != a.saved {
+		l.archive.Set(s, entry)
+		a.saved = entry
+	}
+}
+
+// open makes the ledger go on where the archive ends: what has not changed
+// since need not be read, and what has is due to everyone. What the archive
+// does not tell of is read for the first time; if the archive is not fresh,
+// the first look at it is also one into the past.
+func (l *ledger) open(from archive, fresh bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.archive = from
+	for s, a := range l.sources {
+		entry, ok := from.Lookup(s)
+		if !ok || a.current != "" {
+			a.unknown = !ok && !fresh && !a.read
+			continue
+		}
+		a.saved = entry
+		a.current, a.rolledOut = entry.Fingerprint, entry.Fingerprint
+		if entry.Version == inMotion {
+			a.current, a.rolledOut = mixed, mixed
+		}
+		if a.heard != entry.Version || entry.Version == inMotion || len(a.newcomers) > 0 {
+			a.dirty = true
+			continue
+		}
+		if !a.read {
+			l.unread[shelfOf(s)]--
+		}
+		a.read, a.absent, a.dirty = true, false, false
+		a.version, a.written = entry.Version, moment{version: entry.Version}
+	}
+}
+
+// mixed is in place of a fingerprint that not everyone has; no content has it.
+const mixed fingerprint.Fingerprint = "mixed"

@@ -1,0 +1,129 @@
+package engine
+
+import (
+	"strconv"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/index"
+	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/record"
+)
+
+// takenBack notes that the marks in w's template are not those of the last
+// reload since that generation: the same content has to leave another mark.
+func (in *intake) takenBack(w reloader.Workload, generation int64) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if t := in.workloads[w]; t != nil {
+		t.back = generation
+	}
+}
+
+// marked tells the workload's pod template, with the marks that others have put
+// there, from any that it had before.
+func (t *tracked) marked() string {
+	if t.back == 0 {
+		return t.template
+	}
+	return t.template + "@" + strconv.FormatInt(t.back, 10)
+}
+
+// created returns when w was created, and whether nobody has changed it since.
+func (in *intake) created(w reloader.Workload) (at time.Time, untouched bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if t := in.workloads[w]; t != nil {
+		return t.born, t.generation == 1
+	}
+	return time.Time{}, false
+}
+
+// target is what a patch of a workload needs.
+type target struct {
+	uid       types.UID
+	container string
+	// template tells the pod template that is patched from others.
+	template   string
+	references []reloader.Reference
+	policy     *policy.Policy
+	// record for the generation after the patch; empty if the workload does
+	// not carry one.
+	record string
+}
+
+// aim returns what a patch of w needs and expects the generation that it will
+// make. It reports false if w is gone, has opted out or waits for being read,
+// after which the workload queue hears of it again.
+func (in *intake) aim(w reloader.Workload) (target, bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	t := in.workloads[w]
+	if t == nil || !t.resolved || !t.active {
+		return target{}, false
+	}
+	entry, _ := in.index.Get(w)
+	to := target{uid: t.uid, container: t.container, template: t.marked(), references: entry.References, policy: entry.Policy}
+	t.expected = max(t.generation, t.made) + 1
+	if t.carries {
+		text, err := in.forward(w, t, entry).Encode()
+		if err == nil {
+			to.record = text
+		}
+	}
+	return to, true
+}
+
+// forward is the record of w for the generation that a patch of ours makes.
+func (in *intake) forward(w reloader.Workload, t *tracked, entry index.Entry) record.Record {
+	return record.Record{
+		Version:     record.Version,
+		Namespace:   w.Namespace,
+		Name:        w.Name,
+		UID:         string(t.uid),
+		Generation:  t.expected,
+		Template:    t.template,
+		Container:   t.container,
+		References:  entry.References,
+		Annotations: t.annotations,
+		Keys:        record.KeysDigest(in.settings.Keys),
+	}
+}
+
+// landed notes that a patch of ours has made that generation. If nobody else
+// has written in between, the workload references what it did, and the event
+// that comes tells nothing new.
+func (in *intake) landed(w reloader.Workload, patched metav1.Object) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	t := in.workloads[w]
+	if t == nil || t.uid != patched.GetUID() {
+		return
+	}
+	if patched.GetGeneration() == t.expected {
+		t.made = t.expected
+	}
+	t.expected = 0
+}
+
+// missed notes that a patch of ours was refused. What we knew of the workload
+// may be wrong, so it is read again.
+func (in *intake) missed(w reloader.Workload, lookAgain bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	t := in.workloads[w]
+	if t == nil {
+		return
+	}
+	// An event of the expected generation was someone else's.
+	lookAgain = lookAgain || t.expected != 0 && t.generation == t.expected
+	t.expected = 0
+	if lookAgain && t.resolved {
+		t.resolved = false
+		in.unresolved++
+		in.queues.resolve.Add(w)
+	}
+}
