@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,14 +37,34 @@ func (c *Cluster) AuditLog() string { return c.file("audit.log") }
 // AuditMark is now: AuditSince returns what is answered later. Requests that
 // have been answered are in the log already, except for watches that run.
 func (c *Cluster) AuditMark() (AuditMark, error) {
-	info, err := os.Stat(c.AuditLog())
-	switch {
-	case errors.Is(err, os.ErrNotExist):
+	file, err := os.Open(c.AuditLog())
+	if errors.Is(err, os.ErrNotExist) {
 		return 0, nil
-	case err != nil:
+	}
+	if err != nil {
 		return 0, fmt.Errorf("read the audit log: %w", err)
 	}
-	return AuditMark(info.Size()), nil
+	defer file.Close()
+	end, err := endOfLines(file)
+	if err != nil {
+		return 0, fmt.Errorf("read the audit log: %w", err)
+	}
+	return AuditMark(end), nil
+}
+
+// endOfLines is where the last complete line ends: one may be half written.
+func endOfLines(file *os.File) (int64, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return 0, err
+	}
+	const longest = 1 << 20
+	from := max(0, info.Size()-longest)
+	tail := make([]byte, info.Size()-from)
+	if _, err := file.ReadAt(tail, from); err != nil {
+		return 0, err
+	}
+	return from + int64(bytes.LastIndexByte(tail, '\n')) + 1, nil
 }
 
 // AuditSince returns the requests answered since the mark, in the order of

@@ -191,3 +191,26 @@ func TestTheFirstEditIsNeverMissed(t *testing.T) {
 		})
 	}
 }
+
+func TestRemovingAKeyIsAChange(t *testing.T) {
+	ns := namespace(t, "removed-key")
+	ctx, c := t.Context(), shared.Client()
+	require.NoError(t, fixture.SetConfigMap(ctx, c, ns, "app", map[string]string{"a": "1", "b": "2"}))
+	written, err := c.CoreV1().ConfigMaps(ns).Get(ctx, "app", metav1.GetOptions{})
+	require.NoError(t, err)
+	// A write that only removes does not move the time in managedFields, which
+	// from here on is well before that of the workload.
+	require.Eventually(t, func() bool { return time.Since(written.CreationTimestamp.Time) > 7*time.Second }, soon, often)
+	_, r := startEngine(t)
+	app := fixture.App{Namespace: ns, Name: "app", Annotations: auto(), ConfigMaps: []string{"app"}}
+	_, err = app.Create(ctx, c)
+	require.NoError(t, err)
+
+	require.NoError(t, fixture.SetConfigMap(ctx, c, ns, "app", map[string]string{"a": "1"}))
+	require.Eventually(t, func() bool { return r.count(app.Workload()) == 1 }, soon, often)
+	app.TemplateAnnotations = map[string]string{"release": "2"}
+	_, err = app.Update(ctx, c)
+	require.NoError(t, err)
+	require.NoError(t, fixture.SetConfigMap(ctx, c, ns, "app", nil))
+	require.Eventually(t, func() bool { return r.count(app.Workload()) == 2 }, soon, often)
+}

@@ -200,7 +200,7 @@ func (in *intake) admit(w reloader.Workload, t *tracked, annotations map[string]
 		in.retire(w, t)
 		return
 	}
-	in.ledger.enter(w, t.born)
+	in.ledger.enter(w)
 	if restarted && t.since != (moment{}) {
 		in.ledger.refresh(w, t.since)
 	}

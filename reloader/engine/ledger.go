@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"k8s-reloader/reloader"
 )
@@ -41,13 +40,12 @@ func newLedger() *ledger {
 	}
 }
 
-// enter notes that w, which was created at that time, is in the index. Until it
-// leaves, its sources count.
-func (l *ledger) enter(w reloader.Workload, created time.Time) {
+// enter notes that w is in the index. Until it leaves, its sources count.
+func (l *ledger) enter(w reloader.Workload) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.workloads[w] == nil {
-		l.workloads[w] = &dependent{fresh: moment{time: created}}
+		l.workloads[w] = new(dependent)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -360,7 +359,7 @@ func (m *model) start(w reloader.Workload, which int) {
 	on, incarnation := d.on, d.incarnation
 	d.unheard = append(d.unheard, func() {
 		d.known = incarnation
-		m.ledger.enter(w, time.Time{})
+		m.ledger.enter(w)
 		m.ledger.refresh(w, at(version))
 		before := m.index[w]
 		m.index[w] = on
@@ -560,7 +559,7 @@ func (m *model) kill() {
 			continue
 		}
 		d.known, m.index[w] = d.incarnation, d.on
-		m.ledger.enter(w, time.Time{})
+		m.ledger.enter(w)
 		for _, s := range m.ledger.join(w, moment{}, d.on...) {
 			m.toRead[s] = true
 		}
@@ -626,7 +625,8 @@ func (m *model) isNeeded(w reloader.Workload, debts []debt) {
 			continue
 		}
 		value, present := m.cluster[b.source].after(d.other)
-		had := present && m.cluster[b.source].data <= d.other && value == string(b.fingerprint)
+		// A label edit cannot be told from one of the data.
+		had := present && m.cluster[b.source].version <= d.other && value == string(b.fingerprint)
 		m.require(!had, "%s is reloaded for %s, with which its pods started", w, b.source)
 	}
 }

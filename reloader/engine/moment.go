@@ -14,8 +14,9 @@ import (
 // Versions are resource versions as numbers. The API promises that they
 // compare within one resource (k8s.io/apimachinery/pkg/util/resourceversion);
 // they do across resources wherever these share an etcd, which is the normal
-// case. Times have a resolution of a second and come from the clocks of the
-// API servers.
+// case. Times have a resolution of a second, come from the clocks of the API
+// servers, and stand still when a write only removes something: they are for
+// looking back at what no version tells of, never for ruling out a change.
 type moment struct {
 	version uint64
 	time    time.Time
@@ -25,19 +26,10 @@ type moment struct {
 // resolution included, before the time of a write misleads.
 const clockTolerance = 5 * time.Second
 
-// after reports whether m may have been written after other. When in doubt it
-// has been: a reload too many is the smaller evil.
-func (m moment) after(other moment) bool {
-	if m.version <= other.version {
-		return false
-	}
-	// The version of a source moves with its labels, too. Its data is known to
-	// be older if their last change was well before.
-	if m.time.IsZero() || other.time.IsZero() {
-		return true
-	}
-	return !m.time.Add(clockTolerance).Before(other.time)
-}
+// after reports whether m was written after other. The version of a source
+// moves with its labels, too, so that its data may be older than it seems: a
+// reload too many is the smaller evil.
+func (m moment) after(other moment) bool { return m.version > other.version }
 
 // versionOf returns the resource version as a number, 0 if it is none.
 func versionOf(resourceVersion string) uint64 {
@@ -49,7 +41,8 @@ func versionOf(resourceVersion string) uint64 {
 }
 
 // dataWritten is the moment of the last change of a source's data, as far as
-// its metadata tell: never earlier than it really was.
+// its metadata tell. Its version is never too low; its time is that of the last
+// write that set something.
 func dataWritten(o metav1.Object) moment {
 	m := moment{version: versionOf(o.GetResourceVersion())}
 	for _, f := range o.GetManagedFields() {

@@ -150,7 +150,7 @@ func TestNamesThatCollideKeepTheirVariablesApart(t *testing.T) {
 				container: "main", references: tc.references,
 				policy: policy.Parse(map[string]string{keys.ConfigMapNamed: tc.named}, nil, e.settings),
 			}
-			e.ledger.enter(web, time.Time{})
+			e.ledger.enter(web)
 			e.ledger.join(web, moment{}, configMap("my-cm"), configMap("my.cm"))
 			for _, s := range tc.exist {
 				e.ledger.look(s, written(1, "a"), func() []reloader.Workload { return nil })
@@ -314,7 +314,7 @@ func TestNamesThatCollideInOtherWaysKeepTheirMarksApart(t *testing.T) {
 	for name, sources := range tests {
 		t.Run(name, func(t *testing.T) {
 			e := newTestEngine(t, unreachable(t), new(told))
-			e.ledger.enter(web, time.Time{})
+			e.ledger.enter(web)
 			e.ledger.join(web, moment{}, sources...)
 			for _, s := range sources {
 				e.ledger.look(s, written(1, "a"), func() []reloader.Workload { return nil })
