@@ -86,6 +86,7 @@ fmt:
 .PHONY: vet
 vet:
 	go vet ./...
+	go vet -tags guarantee ./e2e/guarantee/...
 
 .PHONY: tidy
 tidy:

@@ -58,14 +58,3 @@ func dataWritten(o metav1.Object) moment {
 	}
 	return m
 }
-
-// lastWritten is the moment of the last write to an object, its status apart.
-func lastWritten(o metav1.Object) moment {
-	m := moment{version: versionOf(o.GetResourceVersion()), time: o.GetCreationTimestamp().Time}
-	for _, f := range o.GetManagedFields() {
-		if f.Subresource == "" && f.Time != nil && f.Time.After(m.time) {
-			m.time = f.Time.Time
-		}
-	}
-	return m
-}

@@ -48,54 +48,49 @@ func TestVersionOf(t *testing.T) {
 	}
 }
 
-func TestWhenSomethingWasWritten(t *testing.T) {
+func TestWhenDataWereWritten(t *testing.T) {
 	noon := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	field := func(after time.Duration, fields, subresource string) metav1.ManagedFieldsEntry {
 		written := metav1.NewTime(noon.Add(after))
 		return metav1.ManagedFieldsEntry{Time: &written, FieldsV1: metav1.NewFieldsV1(fields), Subresource: subresource}
 	}
 	tests := map[string]struct {
-		fields                         []metav1.ManagedFieldsEntry
-		wantDataTime, wantAnythingTime time.Time
+		fields       []metav1.ManagedFieldsEntry
+		wantDataTime time.Time
 	}{
-		"nobody keeps the fields": {
-			wantAnythingTime: noon,
-		},
+		"nobody keeps the fields": {},
 		"data and later a label": {
 			fields: []metav1.ManagedFieldsEntry{
 				field(time.Minute, `{"f:data":{".":{},"f:a":{}}}`, ""),
 				field(time.Hour, `{"f:metadata":{"f:labels":{"f:a":{}}}}`, ""),
 			},
-			wantDataTime: noon.Add(time.Minute), wantAnythingTime: noon.Add(time.Hour),
+			wantDataTime: noon.Add(time.Minute),
 		},
 		"two who write data": {
 			fields: []metav1.ManagedFieldsEntry{
 				field(time.Hour, `{"f:binaryData":{"f:a":{}}}`, ""),
 				field(time.Minute, `{"f:data":{"f:a":{}}}`, ""),
 			},
-			wantDataTime: noon.Add(time.Hour), wantAnythingTime: noon.Add(time.Hour),
+			wantDataTime: noon.Add(time.Hour),
 		},
 		"a label that looks like data counts as data": {
 			fields:       []metav1.ManagedFieldsEntry{field(time.Hour, `{"f:metadata":{"f:labels":{"f:data":{}}}}`, "")},
-			wantDataTime: noon.Add(time.Hour), wantAnythingTime: noon.Add(time.Hour),
+			wantDataTime: noon.Add(time.Hour),
 		},
 		"a status write, which starts no pods": {
-			fields:           []metav1.ManagedFieldsEntry{field(time.Hour, `{"f:status":{}}`, "status")},
-			wantAnythingTime: noon,
+			fields: []metav1.ManagedFieldsEntry{field(time.Hour, `{"f:status":{}}`, "status")},
 		},
 		"entries without a time or fields": {
 			fields: []metav1.ManagedFieldsEntry{
 				{FieldsV1: metav1.NewFieldsV1(`{"f:data":{}}`)},
 				{Time: &metav1.Time{Time: noon.Add(time.Hour)}},
 			},
-			wantAnythingTime: noon.Add(time.Hour),
 		},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			meta := &metav1.ObjectMeta{ResourceVersion: "7", CreationTimestamp: metav1.NewTime(noon), ManagedFields: tc.fields}
 			assert.Equal(t, moment{7, tc.wantDataTime}, dataWritten(meta))
-			assert.Equal(t, moment{7, tc.wantAnythingTime}, lastWritten(meta))
 		})
 	}
 }

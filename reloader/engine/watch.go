@@ -69,8 +69,9 @@ func (f *feed) event(obj any, how arrival) error {
 	if err != nil {
 		return err
 	}
-	f.newest = max(f.newest, versionOf(meta.ResourceVersion))
-	f.seen(meta, how, lastWritten(meta))
+	written := moment{version: versionOf(meta.ResourceVersion)}
+	f.newest = max(f.newest, written.version)
+	f.seen(meta, how, written)
 	return nil
 }
 
