@@ -99,7 +99,7 @@ func want(d *dependent, w reloader.Workload, s reloader.Source, a *account) bool
 	if !other {
 		have = a.rolledOut
 	}
-	if have == a.current || !a.written.after(d.fresh) {
+	if have == a.current || d.fresh != (moment{}) && !a.written.after(d.fresh) {
 		settle(d, w, s, a)
 		return false
 	}
