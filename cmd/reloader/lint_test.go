@@ -2,11 +2,15 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"k8s-reloader/e2e/fixture"
 )
 
 func runLint(t *testing.T, stdin string, args ...string) (out, errOut string, err error) {
@@ -118,6 +122,38 @@ testdata/lint/invalid.yaml:17: document 4: error: not a Kubernetes object
 				require.NoError(t, err)
 			}
 			assert.NotContains(t, out+errOut, "hunter2")
+		})
+	}
+}
+
+// TestLintSaysWhatAdmissionSays: the scenarios hold the same cases against the
+// API server.
+func TestLintSaysWhatAdmissionSays(t *testing.T) {
+	t.Parallel()
+	cases, err := fixture.AdmissionCases()
+	require.NoError(t, err)
+	for _, tc := range cases {
+		t.Run(tc.Name, func(t *testing.T) {
+			t.Parallel()
+			manifest, err := tc.Manifest("example")
+			require.NoError(t, err)
+			out, errOut, err := runLint(t, manifest, "--output=json", "-")
+			assert.Equal(t, len(tc.Denied) > 0, errors.Is(err, errRejected))
+			assert.Empty(t, errOut)
+			var got struct {
+				Findings []finding
+			}
+			require.NoError(t, json.Unmarshal([]byte(out), &got))
+			var denied, warnings []string
+			for _, f := range got.Findings {
+				if f.Denied {
+					denied = append(denied, f.Message)
+				} else {
+					warnings = append(warnings, f.Message)
+				}
+			}
+			assert.Equal(t, tc.Denied, denied)
+			assert.Equal(t, tc.Warnings, warnings)
 		})
 	}
 }
