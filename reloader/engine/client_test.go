@@ -70,7 +70,7 @@ func play(t *testing.T, answer func(request) (status int, header http.Header, bo
 
 func (s *script) client(t *testing.T) *client {
 	t.Helper()
-	c, err := newClient(s.config)
+	c, err := newClient(s.config, s.config)
 	require.NoError(t, err)
 	return c
 }

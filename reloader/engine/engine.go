@@ -59,7 +59,11 @@ func New(o Options) (*Engine, error) {
 		return nil, fmt.Errorf("engine options: %w", err)
 	}
 	o = o.withDefaults()
-	c, err := newClient(o.Config)
+	forWrites := o.Config
+	if o.Lease != nil {
+		forWrites = fence{o.Lease, o.Clock}.around(o.Config)
+	}
+	c, err := newClient(o.Config, forWrites)
 	if err != nil {
 		return nil, err
 	}

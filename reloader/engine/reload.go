@@ -49,13 +49,12 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 		return nil
 	}
 	if e.lease != nil {
-		// A leader that was suspended may not know yet that it is none.
-		until := e.lease.Until()
-		if !e.clock.Now().Before(until) {
-			return fmt.Errorf("reload %s: the lease has run out", w)
+		left := fence{e.lease, e.clock}.left()
+		if left == 0 {
+			return fmt.Errorf("reload %s: %w", w, errLeaseOver)
 		}
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, until)
+		ctx, cancel = context.WithTimeout(ctx, left)
 		defer cancel()
 	}
 	to, ok := e.intake.aim(w)
