@@ -44,6 +44,7 @@ type Engine struct {
 
 	rollouts *rollouts
 	rivals   *rivals
+	attempts *attempts
 
 	checkpoint *checkpoint.Store // nil without
 	lease      Lease             // nil without
@@ -81,6 +82,7 @@ func New(o Options) (*Engine, error) {
 		ledger:         newLedger(),
 		queues:         newQueues(o.Clock),
 		rivals:         newRivals(),
+		attempts:       newAttempts(),
 		rollouts:       newRollouts(o.ConcurrentRollouts, o.Clock),
 		limits:         newLimits(max(0, o.ReloadsPerWorkload), o.ReloadsPerSecond, o.Clock),
 		recent:         newRecent(),
