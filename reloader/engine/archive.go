@@ -14,16 +14,30 @@ type archive interface {
 	Delete(s reloader.Source)
 }
 
-// unknownUntilNow reports, once, whether nobody knows what has been rolled out
-// of s.
-func (l *ledger) unknownUntilNow(s reloader.Source) bool {
+// pastOf returns, once, what has to be looked back at of s.
+func (l *ledger) pastOf(s reloader.Source) past {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.sources[s]
-	if a == nil || !a.unknown {
+	if a == nil {
+		return none
+	}
+	p := a.past
+	a.past = none
+	return p
+}
+
+// has notes that w has started with the content of s that was found in that
+// version. It reports whether that is still the present one.
+func (l *ledger) has(s reloader.Source, w reloader.Workload, version uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a, d := l.sources[s], l.workloads[w]
+	if a == nil || d == nil || a.version != version {
 		return false
 	}
-	a.unknown = false
+	settle(d, w, s, a)
+	l.closeIfSettled(s, a)
 	return true
 }
 
@@ -74,7 +88,9 @@ func (l *ledger) open(from archive, fresh bool) {
 	for s, a := range l.sources {
 		entry, ok := from.Lookup(s)
 		if !ok || a.current != "" {
-			a.unknown = !ok && !fresh && !a.read
+			if !ok && !fresh && !a.read {
+				a.past = unknown
+			}
 			continue
 		}
 		a.saved = entry
@@ -83,7 +99,7 @@ func (l *ledger) open(from archive, fresh bool) {
 			a.current, a.rolledOut = mixed, mixed
 		}
 		if a.heard != entry.Version || entry.Version == inMotion || len(a.newcomers) > 0 {
-			a.dirty = true
+			a.dirty, a.past = true, archived
 			continue
 		}
 		if !a.read {

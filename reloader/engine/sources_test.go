@@ -57,7 +57,7 @@ func TestLookingBackAtASourceWithoutAnEntry(t *testing.T) {
 			}
 			taken, _ := e.ledger.take(settings)
 			require.True(t, taken)
-			require.NoError(t, e.lookAt(settings, &object))
+			require.NoError(t, e.lookAt(t.Context(), settings, &object))
 			var want, wantDoubtful []reloader.Workload
 			if tc.wantDue {
 				want = []reloader.Workload{web}
@@ -69,7 +69,7 @@ func TestLookingBackAtASourceWithoutAnEntry(t *testing.T) {
 			assert.Equal(t, tc.wantDue, len(e.ledger.due(web)) > 0)
 			assert.Equal(t, wantDoubtful, r.doubtful)
 
-			require.NoError(t, e.lookAt(settings, &object))
+			require.NoError(t, e.lookAt(t.Context(), settings, &object))
 			assert.Equal(t, wantDoubtful, r.doubtful, "it is told once")
 			assert.Empty(t, drain(e.queues.workloads), "it is looked back once")
 		})
