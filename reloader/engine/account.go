@@ -57,6 +57,8 @@ const (
 	// unknown: the archive, which is not empty, says nothing of it. It was
 	// brought in while no engine ran.
 	unknown
+	// lookingBack: somebody does.
+	lookingBack
 )
 
 // dependent is what is known of one workload.

@@ -14,17 +14,28 @@ type archive interface {
 	Delete(s reloader.Source)
 }
 
-// pastOf returns, once, what has to be looked back at of s.
+// pastOf returns, once, what has to be looked back at of s. Until lookedBack the
+// archive is not told that s is rolled out.
 func (l *ledger) pastOf(s reloader.Source) past {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.sources[s]
-	if a == nil {
+	if a == nil || a.past == none || a.past == lookingBack {
 		return none
 	}
 	p := a.past
-	a.past = none
+	a.past = lookingBack
 	return p
+}
+
+// lookedBack notes that s has been looked back at.
+func (l *ledger) lookedBack(s reloader.Source) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a := l.sources[s]; a != nil && a.past == lookingBack {
+		a.past = none
+		l.closeIfSettled(s, a)
+	}
 }
 
 // has notes that w has started with the content of s that was found in that
@@ -71,7 +82,7 @@ func (l *ledger) closeIfSettled(s reloader.Source, a *account) {
 	}
 	a.rolledOut, a.applied, a.waiting = a.current, nil, nil
 	entry := checkpoint.Entry{Fingerprint: a.rolledOut, Version: a.version}
-	if l.archive != nil && a.rolledOut != "" && a.version != 0 && entry != a.saved {
+	if l.archive != nil && a.past == none && a.rolledOut != "" && a.version != 0 && entry != a.saved {
 		l.archive.Set(s, entry)
 		a.saved = entry
 	}

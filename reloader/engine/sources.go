@@ -144,8 +144,9 @@ func (e *Engine) lookAt(ctx context.Context, s reloader.Source, object readable)
 		overdue = e.whoLacks(ctx, s, c, overdue)
 	case unknown:
 		overdue = append(overdue, e.whoMissed(ctx, s, c, e.index.Dependents(s, object.GetAnnotations()))...)
-	case none:
+	case none, lookingBack:
 	}
+	e.ledger.lookedBack(s)
 	for _, w := range overdue {
 		e.intake.reload(w)
 	}
