@@ -22,16 +22,23 @@ import (
 // apart is how long two writes lie apart whose order is to be known by time.
 const apart = 7 * time.Second
 
-// place is what one case of a down time has: a ConfigMap and a Deployment of
-// the same name, if they exist.
+// place is what one case of a down time has: a ConfigMap and a workload of the
+// same name, if they exist.
 type place struct {
 	*world
 	name string
+	kind reloader.WorkloadKind
 }
 
 func (p place) holds(value string) { p.set(p.name, value) }
 
-func (p place) appears() { p.create(p.app(p.name, p.name)) }
+func (p place) theApp() fixture.App {
+	app := p.app(p.name, p.name)
+	app.Kind = p.kind
+	return app
+}
+
+func (p place) appears() { p.create(p.theApp()) }
 
 func (p place) deleteSource() {
 	require.NoError(p.t, p.client.CoreV1().ConfigMaps(p.apps).Delete(p.t.Context(), p.name, metav1.DeleteOptions{}))
@@ -46,18 +53,16 @@ func (p place) patchSource(patch string) {
 	require.NoError(p.t, err)
 }
 
-func (p place) patchApp(patch string) {
-	_, err := p.client.AppsV1().Deployments(p.apps).Patch(p.t.Context(), p.name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{})
-	require.NoError(p.t, err)
-}
+func (p place) patch(patch string) { p.patchApp(p.theApp(), patch) }
 
 const (
 	relabel  = `{"metadata":{"labels":{"edited":"yes"}}}`
 	scale    = `{"spec":{"replicas":1}}`
 	newImage = `{"spec":{"template":{"spec":{"containers":[{"name":"app","image":"registry.example/app:2"}]}}}}`
+	oldImage = `{"spec":{"template":{"spec":{"containers":[{"name":"app","image":"registry.example/app:1"}]}}}}`
 )
 
-func (p place) workload() reloader.Workload { return p.app(p.name).Workload() }
+func (p place) workload() reloader.Workload { return p.theApp().Workload() }
 
 func (p place) nothing() {}
 
@@ -68,34 +73,47 @@ func TestDownTime(t *testing.T) {
 		isNew         bool
 		first, second func(p place)
 		want          int
+		kind          reloader.WorkloadKind // default Deployment
 	}{
-		"nothing":                             {false, place.nothing, place.nothing, 0},
-		"the source changes":                  {false, func(p place) { p.holds("B") }, place.nothing, 1},
-		"the source changes twice":            {false, func(p place) { p.holds("B") }, func(p place) { p.holds("C") }, 1},
-		"the source changes and back":         {false, func(p place) { p.holds("B") }, func(p place) { p.holds("A") }, 0},
-		"the source is relabelled":            {false, func(p place) { p.patchSource(relabel) }, place.nothing, 0},
-		"the source is deleted":               {false, place.deleteSource, place.nothing, 0},
-		"it comes back with other data":       {false, place.deleteSource, func(p place) { p.holds("B") }, 1},
-		"it comes back with the same data":    {false, place.deleteSource, func(p place) { p.holds("A") }, 0},
-		"it comes back and changes":           {false, place.deleteSource, func(p place) { p.holds("A"); p.holds("B") }, 1},
-		"the app is relabelled":               {false, func(p place) { p.patchApp(relabel) }, place.nothing, 0},
-		"the app is scaled":                   {false, func(p place) { p.patchApp(scale) }, place.nothing, 0},
-		"scaled, and the source changes":      {false, func(p place) { p.patchApp(scale) }, func(p place) { p.holds("B") }, 1},
-		"the source changes, scaled":          {false, func(p place) { p.holds("B") }, func(p place) { p.patchApp(scale) }, 1},
-		"the app is rolled out":               {false, func(p place) { p.patchApp(newImage) }, place.nothing, 0},
-		"rolled out, and the source changes":  {false, func(p place) { p.patchApp(newImage) }, func(p place) { p.holds("B") }, 1},
-		"the source changes, rolled out":      {false, func(p place) { p.holds("B") }, func(p place) { p.patchApp(newImage) }, 0},
-		"the app is new after the change":     {false, func(p place) { p.holds("B"); p.deleteApp() }, place.appears, 0},
-		"both are new":                        {true, func(p place) { p.holds("A"); p.appears() }, place.nothing, 0},
-		"both are new, the app first":         {true, place.appears, func(p place) { p.holds("A") }, 0},
-		"both are new, the source changes":    {true, func(p place) { p.holds("A"); p.appears() }, func(p place) { p.holds("B") }, 1},
-		"both are new, the source relabelled": {true, func(p place) { p.holds("A"); p.appears() }, func(p place) { p.patchSource(relabel) }, 0},
-		"the app is new, the source changes":  {true, func(p place) { p.holds("A"); p.holds("B"); p.appears() }, func(p place) { p.holds("C") }, 1},
+		"nothing":                                             {false, place.nothing, place.nothing, 0, ""},
+		"the source changes":                                  {false, func(p place) { p.holds("B") }, place.nothing, 1, ""},
+		"the source changes twice":                            {false, func(p place) { p.holds("B") }, func(p place) { p.holds("C") }, 1, ""},
+		"the source changes and back":                         {false, func(p place) { p.holds("B") }, func(p place) { p.holds("A") }, 0, ""},
+		"the source is relabelled":                            {false, func(p place) { p.patchSource(relabel) }, place.nothing, 0, ""},
+		"the source is deleted":                               {false, place.deleteSource, place.nothing, 0, ""},
+		"it comes back with other data":                       {false, place.deleteSource, func(p place) { p.holds("B") }, 1, ""},
+		"it comes back with the same data":                    {false, place.deleteSource, func(p place) { p.holds("A") }, 0, ""},
+		"it comes back and changes":                           {false, place.deleteSource, func(p place) { p.holds("A"); p.holds("B") }, 1, ""},
+		"the app is relabelled":                               {false, func(p place) { p.patch(relabel) }, place.nothing, 0, ""},
+		"the app is scaled":                                   {false, func(p place) { p.patch(scale) }, place.nothing, 0, ""},
+		"scaled, and the source changes":                      {false, func(p place) { p.patch(scale) }, func(p place) { p.holds("B") }, 1, ""},
+		"the source changes, scaled":                          {false, func(p place) { p.holds("B") }, func(p place) { p.patch(scale) }, 1, ""},
+		"the app is rolled out":                               {false, func(p place) { p.patch(newImage) }, place.nothing, 0, ""},
+		"rolled out, and the source changes":                  {false, func(p place) { p.patch(newImage) }, func(p place) { p.holds("B") }, 1, ""},
+		"the source changes, rolled out":                      {false, func(p place) { p.holds("B") }, func(p place) { p.patch(newImage) }, 0, ""},
+		"the app is new after the change":                     {false, func(p place) { p.holds("B"); p.deleteApp() }, place.appears, 0, ""},
+		"both are new":                                        {true, func(p place) { p.holds("A"); p.appears() }, place.nothing, 0, ""},
+		"both are new, the app first":                         {true, place.appears, func(p place) { p.holds("A") }, 0, ""},
+		"both are new, the source changes":                    {true, func(p place) { p.holds("A"); p.appears() }, func(p place) { p.holds("B") }, 1, ""},
+		"both are new, the source relabelled":                 {true, func(p place) { p.holds("A"); p.appears() }, func(p place) { p.patchSource(relabel) }, 0, ""},
+		"the app is new, the source changes":                  {true, func(p place) { p.holds("A"); p.holds("B"); p.appears() }, func(p place) { p.holds("C") }, 1, ""},
+		"the source changes, a StatefulSet is rolled out":     {false, func(p place) { p.holds("B") }, func(p place) { p.patch(newImage) }, 0, reloader.StatefulSet},
+		"a StatefulSet is rolled out, and the source changes": {false, func(p place) { p.patch(newImage) }, func(p place) { p.holds("B") }, 1, reloader.StatefulSet},
+		"the source changes, a DaemonSet is rolled out":       {false, func(p place) { p.holds("B") }, func(p place) { p.patch(newImage) }, 0, reloader.DaemonSet},
+		"a DaemonSet is rolled out, and the source changes":   {false, func(p place) { p.patch(newImage) }, func(p place) { p.holds("B") }, 1, reloader.DaemonSet},
+		// Pods that the bad one has not replaced still have what was there before.
+		"the source changes, a bad rollout and back": {false, func(p place) { p.holds("B") }, func(p place) {
+			p.patch(newImage)
+			p.quiet(500 * time.Millisecond)
+			p.patch(oldImage)
+		}, 1, ""},
+		"both are new and rolled out, the source changes": {true, func(p place) { p.holds("A"); p.appears(); p.patch(newImage) }, func(p place) { p.holds("B") }, 1, ""},
+		"both are new, the source changes, rolled out":    {true, func(p place) { p.holds("A"); p.appears() }, func(p place) { p.holds("B"); p.wait(apart); p.patch(newImage) }, 0, ""},
 	}
 	w := newWorld(t, "down")
 	places := map[string]place{}
 	for i, name := range slices.Sorted(maps.Keys(tests)) {
-		p := place{w, fmt.Sprintf("case-%02d", i)}
+		p := place{w, fmt.Sprintf("case-%02d", i), tests[name].kind}
 		places[name] = p
 		if !tests[name].isNew {
 			p.holds("A")

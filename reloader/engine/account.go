@@ -19,9 +19,8 @@ type account struct {
 	// read is true if the source has been looked at, or the archive tells that it
 	// need not be; dirty if there is a reason for another look.
 	read, dirty bool
-	// unknown is true if the archive, which is not empty, says nothing of the
-	// source: it was brought in while no engine ran.
-	unknown bool
+	// past is what the first look has to look back at.
+	past past
 	// heard is the newest version of which an event has told.
 	heard uint64
 	// saved is what the archive says.
@@ -47,6 +46,21 @@ type account struct {
 	newcomers map[reloader.Workload]moment
 }
 
+// past is what is known of a source of the time in which no engine ran.
+type past int
+
+const (
+	// none: nothing that would have to be looked at.
+	none past = iota
+	// archived: the archive says what it was, and it has been written since.
+	archived
+	// unknown: the archive, which is not empty, says nothing of it. It was
+	// brought in while no engine ran.
+	unknown
+	// lookingBack: somebody does.
+	lookingBack
+)
+
 // dependent is what is known of one workload.
 type dependent struct {
 	// fresh is when its pod template was last changed by others: pods have
@@ -64,6 +78,8 @@ type content struct {
 	fingerprint fingerprint.Fingerprint
 	version     uint64
 	written     moment
+	// times are for looking back.
+	times dataTimes
 }
 
 // debt is one source's content that a workload has yet to get.

@@ -452,6 +452,8 @@ func goesOn(t *testing.T, kept pages, c content) *book {
 	b.open(kept, false)
 	if due, _ := b.take(settings); due {
 		b.look(settings, c, b.of(settings))
+		b.pastOf(settings)
+		b.lookedBack(settings)
 	}
 	return b
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -34,9 +35,13 @@ type client struct {
 	metadata metadata.Interface
 	core     rest.Interface
 	apps     rest.Interface
+	// appsWrites is apps, or stands behind a fence.
+	appsWrites rest.Interface
 }
 
-func newClient(config *rest.Config) (*client, error) {
+// newClient returns a client whose reloads go out with the configuration for
+// writes.
+func newClient(config, forWrites *rest.Config) (*client, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, metav1.AddMetaToScheme} {
 		if err := add(scheme); err != nil {
@@ -57,6 +62,15 @@ func newClient(config *rest.Config) (*client, error) {
 	}
 	if c.apps, err = restClient(config, httpClient, codecs, appsv1.SchemeGroupVersion, "/apis"); err != nil {
 		return nil, err
+	}
+	c.appsWrites = c.apps
+	if forWrites != config {
+		if httpClient, err = rest.HTTPClientFor(forWrites); err != nil {
+			return nil, fmt.Errorf("set up the connection to the API server: %w", err)
+		}
+		if c.appsWrites, err = restClient(forWrites, httpClient, codecs, appsv1.SchemeGroupVersion, "/apis"); err != nil {
+			return nil, err
+		}
 	}
 	return c, nil
 }
@@ -165,13 +179,19 @@ func inChunks(list func(*metav1.ListOptions) (next string, err error)) error {
 	}
 }
 
-// patch returns the metadata of the workload as it is after the patch.
+// patch returns the metadata of the workload as it is after the patch. A
+// deadline of ctx is the API server's, too: what it has not done by then it
+// does not do any more.
 func (c *client) patch(ctx context.Context, k kind.Kind, w reloader.Workload, pt types.PatchType, body []byte) (*metav1.PartialObjectMetadata, error) {
 	patched := new(metav1.PartialObjectMetadata)
-	err := c.apps.Patch(pt).Namespace(w.Namespace).Resource(k.Resource.Resource).Name(w.Name).
+	var limit time.Duration
+	if deadline, ok := ctx.Deadline(); ok {
+		limit = max(time.Millisecond, time.Until(deadline))
+	}
+	err := c.appsWrites.Patch(pt).Namespace(w.Namespace).Resource(k.Resource.Resource).Name(w.Name).
 		VersionedParams(&metav1.PatchOptions{FieldManager: FieldManager}, metav1.ParameterCodec).
 		SetHeader("Accept", metadataOnly).Body(body).
-		MaxRetries(0).Do(ctx).Into(patched)
+		Timeout(limit).MaxRetries(0).Do(ctx).Into(patched)
 	if err != nil {
 		return nil, fmt.Errorf("patch %s: %w", w, err)
 	}

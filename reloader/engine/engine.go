@@ -44,9 +44,13 @@ type Engine struct {
 
 	rollouts *rollouts
 	rivals   *rivals
+	attempts *attempts
+	births   *births
 
 	checkpoint *checkpoint.Store // nil without
-	lease      Lease             // nil without
+	// archived is when the checkpoint was last written before this engine led.
+	archived time.Time
+	lease    Lease // nil without
 
 	// listing is held while all workloads of a kind are read.
 	listing sync.Mutex
@@ -59,7 +63,11 @@ func New(o Options) (*Engine, error) {
 		return nil, fmt.Errorf("engine options: %w", err)
 	}
 	o = o.withDefaults()
-	c, err := newClient(o.Config)
+	forWrites := o.Config
+	if o.Lease != nil {
+		forWrites = fence{o.Lease, o.Clock}.around(o.Config)
+	}
+	c, err := newClient(o.Config, forWrites)
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +85,8 @@ func New(o Options) (*Engine, error) {
 		ledger:         newLedger(),
 		queues:         newQueues(o.Clock),
 		rivals:         newRivals(),
+		attempts:       newAttempts(),
+		births:         newBirths(c, o.Log),
 		rollouts:       newRollouts(o.ConcurrentRollouts, o.Clock),
 		limits:         newLimits(max(0, o.ReloadsPerWorkload), o.ReloadsPerSecond, o.Clock),
 		recent:         newRecent(),
@@ -187,6 +197,7 @@ func (e *Engine) lead(ctx context.Context) {
 			e.log.Error(err, "the checkpoint is not complete yet; trying again")
 		}
 	}
+	e.births.forget()
 	e.ready.Store(true)
 	stats := e.Stats()
 	e.log.Info("ready", "workloads", stats.Workloads, "sources", stats.Sources, "after", e.clock.Since(started).String())
@@ -230,6 +241,7 @@ func (e *Engine) recall(ctx context.Context) bool {
 	if summary.Fresh {
 		e.log.Info("there is no checkpoint yet: what is found counts as rolled out")
 	}
+	e.archived = summary.Written
 	// Where a part is missing, sources without an entry may well be old.
 	e.ledger.open(e.checkpoint, summary.Fresh || len(summary.Problems) > 0)
 	return true

@@ -65,7 +65,8 @@ type Lease interface {
 	// the lease does. It returns after lead, with an error if the lease was
 	// lost.
 	Hold(ctx context.Context, lead func(ctx context.Context)) error
-	// Until is when somebody else may begin to write.
+	// Until is when the right ends unless it is renewed: early enough for what
+	// has been sent by then to be carried out before somebody else may begin.
 	Until() time.Time
 }
 

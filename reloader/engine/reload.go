@@ -46,17 +46,23 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 	k, ok := kind.ByName(w.Kind)
 	debts := e.ledger.due(w)
 	if !ok || len(debts) == 0 {
+		e.attempts.over(w)
 		return nil
 	}
 	if e.lease != nil {
-		// A leader that was suspended may not know yet that it is none.
-		until := e.lease.Until()
-		if !e.clock.Now().Before(until) {
-			return fmt.Errorf("reload %s: the lease has run out", w)
+		left := fence{e.lease, e.clock}.left()
+		if left == 0 {
+			return fmt.Errorf("reload %s: %w", w, errLeaseOver)
 		}
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, until)
+		ctx, cancel = context.WithTimeout(ctx, left)
 		defer cancel()
+	}
+	if err := e.followUp(ctx, k, w); err != nil {
+		return err
+	}
+	if debts = e.ledger.due(w); len(debts) == 0 {
+		return nil
 	}
 	to, ok := e.intake.aim(w)
 	if !ok {
@@ -90,7 +96,7 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 	r.Latency = e.clock.Since(started)
 	if err != nil {
 		e.rollouts.end(w)
-		return e.refused(r, debts, err)
+		return e.refused(attempt{r, debts, change}, err)
 	}
 	e.intake.landed(w, patched)
 	e.limits.reloaded(w)
@@ -121,7 +127,8 @@ func (e *Engine) hold(r report.Reload) time.Duration {
 }
 
 // refused sorts the failure of a patch by what has to happen next.
-func (e *Engine) refused(r report.Reload, debts []debt, err error) error {
+func (e *Engine) refused(it attempt, err error) error {
+	r := it.reload
 	w := r.Workload
 	switch {
 	case denied(err), apierrors.IsForbidden(err):
@@ -139,7 +146,8 @@ func (e *Engine) refused(r report.Reload, debts []debt, err error) error {
 	default:
 		// It may have arrived all the same.
 		e.intake.missed(w, true)
-		e.ledger.doubt(w, debts)
+		e.ledger.doubt(w, it.debts)
+		e.attempts.lost(it)
 	}
 	e.reporter.Failed(r, reloader.OutcomeRetry, err)
 	return err

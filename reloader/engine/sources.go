@@ -70,7 +70,7 @@ func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
 		e.ledger.look(s, content{absent: true}, nil)
 		return nil
 	case err == nil:
-		err = e.lookAt(s, object)
+		err = e.lookAt(ctx, s, object)
 	}
 	if err != nil {
 		e.ledger.putBack(s)
@@ -98,7 +98,7 @@ func (e *Engine) searchShelf(ctx context.Context, on shelf) error {
 				e.ledger.join(w, since, s)
 			}
 		}
-		outdated = errors.Join(outdated, e.lookAt(s, object))
+		outdated = errors.Join(outdated, e.lookAt(ctx, s, object))
 		if due, _ := e.ledger.take(s); due {
 			// Its event is newer than this list, perhaps.
 			e.ledger.putBack(s)
@@ -120,10 +120,11 @@ var errOutdated = errors.New("another reading is newer")
 // lookAt takes the fingerprint of a source that has been read and has those
 // reloaded whom its content has not reached. Nothing of the content outlives
 // the call.
-func (e *Engine) lookAt(s reloader.Source, object readable) error {
+func (e *Engine) lookAt(ctx context.Context, s reloader.Source, object readable) error {
 	c := content{
 		version: versionOf(object.GetResourceVersion()),
 		written: dataWritten(object),
+		times:   dataTimesOf(object),
 	}
 	c.untouched = e.recent.untouched(s, c.version)
 	switch o := object.(type) {
@@ -138,34 +139,17 @@ func (e *Engine) lookAt(s reloader.Source, object readable) error {
 	if outdated {
 		return fmt.Errorf("look at %s: %w", s, errOutdated)
 	}
-	if e.ledger.unknownUntilNow(s) {
-		overdue = append(overdue, e.lookBack(s, c, object.GetAnnotations())...)
+	switch e.ledger.pastOf(s) {
+	case archived:
+		overdue = e.whoLacks(ctx, s, c, overdue)
+	case unknown:
+		overdue = append(overdue, e.whoMissed(ctx, s, c, e.index.Dependents(s, object.GetAnnotations()))...)
+	case none, lookingBack:
 	}
+	e.ledger.lookedBack(s)
 	for _, w := range overdue {
 		e.intake.reload(w)
 	}
 	e.log.V(1).Info("looked at a source", "source", s.String(), "overdue", len(overdue))
 	return nil
-}
-
-// lookBack returns the workloads that have surely started with older content of
-// a source which they brought in while no engine ran, by the times of both.
-// What can only be guessed is reported.
-func (e *Engine) lookBack(s reloader.Source, c content, annotations map[string]string) (overdue []reloader.Workload) {
-	for _, w := range e.index.Dependents(s, annotations) {
-		created, untouched := e.intake.created(w)
-		late := c.written.time.Sub(created)
-		switch {
-		case c.written.time.IsZero() || late <= 0:
-		case untouched && late > clockTolerance:
-			if e.ledger.miss(s, w) {
-				overdue = append(overdue, w)
-			}
-		default:
-			e.reporter.Doubtful(w, s)
-			e.log.Info("changed while no engine ran, maybe after the pods had started; not reloaded",
-				"workload", w.String(), "source", s.String())
-		}
-	}
-	return overdue
 }

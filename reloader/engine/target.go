@@ -33,13 +33,13 @@ func (t *tracked) marked() string {
 }
 
 // created returns when w was created, and whether nobody has changed it since.
-func (in *intake) created(w reloader.Workload) (at time.Time, untouched bool) {
+func (in *intake) created(w reloader.Workload) (uid types.UID, at time.Time, untouched bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if t := in.workloads[w]; t != nil {
-		return t.born, t.generation == 1
+		return t.uid, t.born, t.generation == 1
 	}
-	return time.Time{}, false
+	return "", time.Time{}, false
 }
 
 // target is what a patch of a workload needs.

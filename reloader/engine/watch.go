@@ -228,6 +228,7 @@ func (e *Engine) workloadFeed(k kind.Kind) *feed {
 		deleted: func(meta *metav1.PartialObjectMetadata) {
 			e.intake.deleted(named(meta))
 			e.rivals.gone(named(meta))
+			e.attempts.over(named(meta))
 		},
 		listed: func(items []any) {
 			present := make(map[reloader.Workload]struct{}, len(items))
