@@ -45,6 +45,9 @@ type Engine struct {
 	rollouts *rollouts
 	rivals   *rivals
 
+	podStatuses *podStatuses // nil without SecretProviderClasses
+	rotations   *rotations
+
 	checkpoint *checkpoint.Store // nil without
 	lease      Lease             // nil without
 
@@ -82,6 +85,13 @@ func New(o Options) (*Engine, error) {
 		recent:         newRecent(),
 		checkpoint:     o.Checkpoint,
 		lease:          o.Lease,
+		rotations:      newRotations(),
+	}
+	if o.Settings.CSI {
+		if e.podStatuses, err = newPodStatuses(c.metadata, o.Config, o.Key, o.Log); err != nil {
+			return nil, err
+		}
+		c.metadata = e.podStatuses
 	}
 	e.intake = newIntake(o.Settings, o.CoalesceWindow, e.index, e.ledger, e.queues)
 	return e, nil
@@ -138,7 +148,11 @@ func (e *Engine) workloadFeeds() (feeds []*feed) {
 
 func (e *Engine) sourceFeeds() (feeds []*feed) {
 	for _, k := range reloader.SourceKinds() {
-		if e.settings.Enabled(k) && k != reloader.SecretProviderClass {
+		switch {
+		case !e.settings.Enabled(k):
+		case k == reloader.SecretProviderClass:
+			feeds = append(feeds, e.podStatusFeed())
+		default:
 			feeds = append(feeds, e.sourceFeed(k))
 		}
 	}
@@ -231,6 +245,7 @@ func (e *Engine) recall(ctx context.Context) bool {
 		e.log.Info("there is no checkpoint yet: what is found counts as rolled out")
 	}
 	// Where a part is missing, sources without an entry may well be old.
+	e.recallClasses()
 	e.ledger.open(e.checkpoint, summary.Fresh || len(summary.Problems) > 0)
 	return true
 }
