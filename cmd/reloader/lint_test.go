@@ -39,7 +39,7 @@ func TestLint(t *testing.T) {
 		label  = `reloader.stakater.com/auto does nothing as a label: write it as an annotation (KeyAsLabel metadata.labels[reloader.stakater.com/auto])` + "\n"
 		search = `reloader.stakater.com/search does nothing on a Secret: write reloader.stakater.com/match "true" (KeyMisplaced metadata.annotations[reloader.stakater.com/search])` + "\n"
 		ignore = `reloader.stakater.com/ignore "yes" does nothing: write "true" (ValueNotBoolean metadata.annotations[reloader.stakater.com/ignore])` + "\n"
-		csi    = `reloader.stakater.com/match does nothing: SecretProviderClasses are not watched (CSIOff metadata.annotations[reloader.stakater.com/match])` + "\n"
+		csi    = `reloader.stakater.com/match does nothing without --enable-csi-integration (CSIOff metadata.annotations[reloader.stakater.com/match])` + "\n"
 	)
 	tests := map[string]struct {
 		args         []string

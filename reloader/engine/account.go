@@ -72,6 +72,8 @@ type dependent struct {
 // content is what one look at a source has shown.
 type content struct {
 	absent bool
+	// vacant is true if, moreover, no pod is left that has had the content.
+	vacant bool
 	// untouched is true if nobody has written to the source since its
 	// creation.
 	untouched   bool
@@ -115,7 +117,8 @@ func want(d *dependent, w reloader.Workload, s reloader.Source, a *account) bool
 	if !other {
 		have = a.rolledOut
 	}
-	if have == a.current || d.fresh != (moment{}) && !a.written.after(d.fresh) {
+	// Nobody waits for content that nobody has any more.
+	if a.current == "" || have == a.current || d.fresh != (moment{}) && !a.written.after(d.fresh) {
 		settle(d, w, s, a)
 		return false
 	}

@@ -47,6 +47,9 @@ type Engine struct {
 	attempts *attempts
 	births   *births
 
+	podStatuses *podStatuses // nil without SecretProviderClasses
+	rotations   *rotations
+
 	checkpoint *checkpoint.Store // nil without
 	// archived is when the checkpoint was last written before this engine led.
 	archived time.Time
@@ -92,6 +95,13 @@ func New(o Options) (*Engine, error) {
 		recent:         newRecent(),
 		checkpoint:     o.Checkpoint,
 		lease:          o.Lease,
+		rotations:      newRotations(),
+	}
+	if o.Settings.CSI {
+		if e.podStatuses, err = newPodStatuses(c.metadata, o.Config, o.Key, o.Log); err != nil {
+			return nil, err
+		}
+		c.metadata = e.podStatuses
 	}
 	e.intake = newIntake(o.Settings, o.CoalesceWindow, e.index, e.ledger, e.queues)
 	return e, nil
@@ -148,7 +158,11 @@ func (e *Engine) workloadFeeds() (feeds []*feed) {
 
 func (e *Engine) sourceFeeds() (feeds []*feed) {
 	for _, k := range reloader.SourceKinds() {
-		if e.settings.Enabled(k) && k != reloader.SecretProviderClass {
+		switch {
+		case !e.settings.Enabled(k):
+		case k == reloader.SecretProviderClass:
+			feeds = append(feeds, e.podStatusFeed())
+		default:
 			feeds = append(feeds, e.sourceFeed(k))
 		}
 	}
@@ -243,6 +257,7 @@ func (e *Engine) recall(ctx context.Context) bool {
 	}
 	e.archived = summary.Written
 	// Where a part is missing, sources without an entry may well be old.
+	e.recallClasses()
 	e.ledger.open(e.checkpoint, summary.Fresh || len(summary.Problems) > 0)
 	return true
 }

@@ -65,7 +65,8 @@ func (l *ledger) join(w reloader.Workload, since moment, gained ...reloader.Sour
 		}
 		a := l.account(s)
 		a.dirty = a.dirty || !a.read
-		late := since != (moment{}) && (!a.read || !a.absent && a.written.after(since))
+		// Pods report themselves what they have mounted of a class.
+		late := since != (moment{}) && s.Kind != reloader.SecretProviderClass && (!a.read || !a.absent && a.written.after(since))
 		if late {
 			put(&a.newcomers, w, since)
 			a.dirty = true
@@ -174,6 +175,9 @@ func (l *ledger) look(s reloader.Source, c content, dependents func() []reloader
 	}
 	a.absent, a.newcomers = c.absent, nil
 	if c.absent {
+		if c.vacant {
+			l.vacate(s, a)
+		}
 		return nil, false
 	}
 	a.version = c.version

@@ -55,6 +55,9 @@ func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
 		e.ledger.abandon(s, e.index.Depended)
 		return nil
 	}
+	if s.Kind == reloader.SecretProviderClass {
+		return e.readClass(ctx, s)
+	}
 	due, first := e.ledger.take(s)
 	if !due {
 		return nil
@@ -82,6 +85,10 @@ func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
 // that matter: the ones that wait for a first look, and the ones that match
 // somebody's new patterns.
 func (e *Engine) searchShelf(ctx context.Context, on shelf) error {
+	if on.kind == reloader.SecretProviderClass {
+		e.searchClasses(on)
+		return nil
+	}
 	searchers := e.ledger.searchersOn(on)
 	waiting := e.ledger.takeUnread(on)
 	if len(searchers) == 0 && len(waiting) == 0 {
@@ -117,9 +124,8 @@ func (e *Engine) searchShelf(ctx context.Context, on shelf) error {
 // errOutdated is a reading that another one has overtaken.
 var errOutdated = errors.New("another reading is newer")
 
-// lookAt takes the fingerprint of a source that has been read and has those
-// reloaded whom its content has not reached. Nothing of the content outlives
-// the call.
+// lookAt takes the fingerprint of a source that has been read and notes it.
+// Nothing of the content outlives the call.
 func (e *Engine) lookAt(ctx context.Context, s reloader.Source, object readable) error {
 	c := content{
 		version: versionOf(object.GetResourceVersion()),
@@ -133,8 +139,13 @@ func (e *Engine) lookAt(ctx context.Context, s reloader.Source, object readable)
 	case *corev1.Secret:
 		c.fingerprint = e.key.Secret(o.Data)
 	}
+	return e.noted(ctx, s, c, object.GetAnnotations())
+}
+
+// noted has those reloaded whom the content of a source has not reached.
+func (e *Engine) noted(ctx context.Context, s reloader.Source, c content, annotations map[string]string) error {
 	overdue, outdated := e.ledger.look(s, c, func() []reloader.Workload {
-		return e.index.Dependents(s, object.GetAnnotations())
+		return e.index.Dependents(s, annotations)
 	})
 	if outdated {
 		return fmt.Errorf("look at %s: %w", s, errOutdated)
@@ -143,7 +154,7 @@ func (e *Engine) lookAt(ctx context.Context, s reloader.Source, object readable)
 	case archived:
 		overdue = e.whoLacks(ctx, s, c, overdue)
 	case unknown:
-		overdue = append(overdue, e.whoMissed(ctx, s, c, e.index.Dependents(s, object.GetAnnotations()))...)
+		overdue = append(overdue, e.whoMissed(ctx, s, c, e.index.Dependents(s, annotations))...)
 	case none, lookingBack:
 	}
 	e.ledger.lookedBack(s)

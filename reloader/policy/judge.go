@@ -291,7 +291,7 @@ func (j *judge) csiOff(p place) {
 	for _, key := range []string{j.Keys.TypedAuto(spc), j.Keys.Named(spc), j.Keys.Exclude(spc)} {
 		if _, ok := p.annotations[key]; ok {
 			j.add(reloader.Notice, reloader.ReasonCSIOff, p.field, key, p.key(key),
-				fixed(" does nothing: SecretProviderClasses are not watched"))
+				fixed(" does nothing without --enable-csi-integration"))
 		}
 	}
 }

@@ -272,8 +272,8 @@ func TestJudge(t *testing.T) {
 			workload: notes{"secretproviderclass/reload": "a"}, template: notes{"secretproviderclass/auto": "true"},
 			want: []string{
 				`doubtful TemplateHidden spec.template.metadata.annotations: template's secretproviderclass.reloader.stakater.com/auto is hidden by the keys on the workload: move it there`,
-				`notice CSIOff metadata.annotations: secretproviderclass.reloader.stakater.com/reload does nothing: SecretProviderClasses are not watched`,
-				`notice CSIOff spec.template.metadata.annotations: template's secretproviderclass.reloader.stakater.com/auto does nothing: SecretProviderClasses are not watched`,
+				`notice CSIOff metadata.annotations: secretproviderclass.reloader.stakater.com/reload does nothing without --enable-csi-integration`,
+				`notice CSIOff spec.template.metadata.annotations: template's secretproviderclass.reloader.stakater.com/auto does nothing without --enable-csi-integration`,
 			},
 		},
 		"CSI keys while CSI is on": {
@@ -294,7 +294,7 @@ func TestJudge(t *testing.T) {
 			want: []string{
 				`broken EntryInvalid metadata.annotations: configmap.reloader.stakater.com/reload: "a[" is no regular expression and is skipped: correct it`,
 				`doubtful ValueNotBoolean metadata.annotations: reloader.stakater.com/auto "yes" counts as false, for --auto-reload-all too: write "true" or "false"`,
-				`notice CSIOff metadata.annotations: secretproviderclass.reloader.stakater.com/auto does nothing: SecretProviderClasses are not watched`,
+				`notice CSIOff metadata.annotations: secretproviderclass.reloader.stakater.com/auto does nothing without --enable-csi-integration`,
 			},
 		},
 	}
@@ -353,7 +353,7 @@ func TestJudgeSource(t *testing.T) {
 		},
 		"a SecretProviderClass while CSI is off": {
 			kind: reloader.SecretProviderClass, annotations: notes{"match": "true"},
-			want: []string{`notice CSIOff metadata.annotations: reloader.stakater.com/match does nothing: SecretProviderClasses are not watched`},
+			want: []string{`notice CSIOff metadata.annotations: reloader.stakater.com/match does nothing without --enable-csi-integration`},
 		},
 		"a SecretProviderClass while CSI is on": {
 			kind: reloader.SecretProviderClass, annotations: notes{"match": "true"}, csi: true,
