@@ -2,11 +2,16 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -14,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/kind"
@@ -33,12 +39,14 @@ const (
 type client struct {
 	metadata metadata.Interface
 	core     rest.Interface
-	apps     rest.Interface
+	// apis are those of kinds with Go types, custom that of all others.
+	apis   map[schema.GroupVersion]rest.Interface
+	custom rest.Interface
 }
 
 func newClient(config *rest.Config) (*client, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, metav1.AddMetaToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, metav1.AddMetaToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("register API types: %w", err)
 		}
@@ -52,22 +60,32 @@ func newClient(config *rest.Config) (*client, error) {
 		return nil, fmt.Errorf("set up the metadata client: %w", err)
 	}
 	codecs := serializer.NewCodecFactory(scheme).WithoutConversion()
-	if c.core, err = restClient(config, httpClient, codecs, corev1.SchemeGroupVersion, "/api"); err != nil {
+	if c.core, err = restClient(config, httpClient, codecs, corev1.SchemeGroupVersion, "/api", protobuf); err != nil {
 		return nil, err
 	}
-	if c.apps, err = restClient(config, httpClient, codecs, appsv1.SchemeGroupVersion, "/apis"); err != nil {
+	c.apis = map[schema.GroupVersion]rest.Interface{}
+	for _, gv := range []schema.GroupVersion{appsv1.SchemeGroupVersion, batchv1.SchemeGroupVersion} {
+		if c.apis[gv], err = restClient(config, httpClient, codecs, gv, "/apis", protobuf); err != nil {
+			return nil, err
+		}
+	}
+	// Each request names its own group and version, in its path.
+	if c.custom, err = restClient(config, httpClient, codecs, schema.GroupVersion{}, "/apis", runtime.ContentTypeJSON); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-func restClient(config *rest.Config, h *http.Client, codecs runtime.NegotiatedSerializer, gv schema.GroupVersion, path string) (rest.Interface, error) {
+func restClient(config *rest.Config, h *http.Client, codecs runtime.NegotiatedSerializer, gv schema.GroupVersion, path, contentType string) (rest.Interface, error) {
 	config = rest.CopyConfig(config)
 	config.GroupVersion = &gv
 	config.APIPath = path
 	config.NegotiatedSerializer = codecs
-	config.ContentType = protobuf
-	config.AcceptContentTypes = protobuf + "," + runtime.ContentTypeJSON
+	config.ContentType = contentType
+	config.AcceptContentTypes = contentType
+	if contentType != runtime.ContentTypeJSON {
+		config.AcceptContentTypes += "," + runtime.ContentTypeJSON
+	}
 	c, err := rest.RESTClientForConfigAndClient(config, h)
 	if err != nil {
 		return nil, fmt.Errorf("set up the client for %s: %w", gv, err)
@@ -122,11 +140,38 @@ func (c *client) sources(ctx context.Context, of reloader.SourceKind, namespace 
 	return nil
 }
 
+// request starts one for the workloads of a kind.
+func (c *client) request(verb string, k kind.Kind) *rest.Request {
+	gv := k.Resource.GroupVersion()
+	if api, ok := c.apis[gv]; ok {
+		return api.Verb(verb).Resource(k.Resource.Resource).MaxRetries(0)
+	}
+	return c.custom.Verb(verb).AbsPath("/apis", gv.Group, gv.Version).Resource(k.Resource.Resource).MaxRetries(0)
+}
+
+// errAnswer does not tell what is wrong with an answer, because that would
+// quote it.
+var errAnswer = errors.New("the API server's answer cannot be decoded")
+
+// into decodes the answer. What has no Go types here decodes itself.
+func into(ctx context.Context, request *rest.Request, object runtime.Object) error {
+	itself, ok := object.(json.Unmarshaler)
+	if !ok {
+		return request.Do(ctx).Into(object)
+	}
+	body, err := request.Do(ctx).Raw()
+	if err != nil {
+		return err
+	}
+	if itself.UnmarshalJSON(body) != nil {
+		return errAnswer
+	}
+	return nil
+}
+
 func (c *client) workload(ctx context.Context, k kind.Kind, w reloader.Workload) (*kind.Manifest, error) {
 	object := k.NewObject()
-	err := c.apps.Get().Namespace(w.Namespace).Resource(k.Resource.Resource).Name(w.Name).
-		MaxRetries(0).Do(ctx).Into(object)
-	if err != nil {
+	if err := into(ctx, c.request(http.MethodGet, k).Namespace(w.Namespace).Name(w.Name), object); err != nil {
 		return nil, fmt.Errorf("read %s: %w", w, err)
 	}
 	return k.Manifest(object), nil
@@ -135,11 +180,18 @@ func (c *client) workload(ctx context.Context, k kind.Kind, w reloader.Workload)
 // workloads calls visit for every workload of a kind, a chunk in memory at a
 // time.
 func (c *client) workloads(ctx context.Context, k kind.Kind, visit func(*kind.Manifest)) error {
+	return c.workloadsIn(ctx, k, metav1.NamespaceAll, visit)
+}
+
+// workloadsIn is workloads for one namespace.
+func (c *client) workloadsIn(ctx context.Context, k kind.Kind, namespace string, visit func(*kind.Manifest)) error {
 	err := inChunks(func(options *metav1.ListOptions) (string, error) {
 		list := k.NewList()
-		err := c.apps.Get().Resource(k.Resource.Resource).
-			VersionedParams(options, metav1.ParameterCodec).MaxRetries(0).Do(ctx).Into(list)
-		if err != nil {
+		request := c.request(http.MethodGet, k).VersionedParams(options, metav1.ParameterCodec)
+		if namespace != metav1.NamespaceAll {
+			request = request.Namespace(namespace)
+		}
+		if err := into(ctx, request, list); err != nil {
 			return "", err
 		}
 		k.Items(list, visit)
@@ -168,14 +220,61 @@ func inChunks(list func(*metav1.ListOptions) (next string, err error)) error {
 // patch returns the metadata of the workload as it is after the patch.
 func (c *client) patch(ctx context.Context, k kind.Kind, w reloader.Workload, pt types.PatchType, body []byte) (*metav1.PartialObjectMetadata, error) {
 	patched := new(metav1.PartialObjectMetadata)
-	err := c.apps.Patch(pt).Namespace(w.Namespace).Resource(k.Resource.Resource).Name(w.Name).
+	err := c.request(http.MethodPatch, k).Namespace(w.Namespace).Name(w.Name).
 		VersionedParams(&metav1.PatchOptions{FieldManager: FieldManager}, metav1.ParameterCodec).
-		SetHeader("Accept", metadataOnly).Body(body).
-		MaxRetries(0).Do(ctx).Into(patched)
+		SetHeader("Content-Type", string(pt)).SetHeader("Accept", metadataOnly).Body(body).
+		Do(ctx).Into(patched)
 	if err != nil {
 		return nil, fmt.Errorf("patch %s: %w", w, err)
 	}
 	return patched, nil
+}
+
+// installed reports whether the API server has the API of a kind. Where its
+// group is, the kind itself need not be: others share the group.
+func (c *client) installed(ctx context.Context, k kind.Kind) (bool, error) {
+	gv := k.Resource.GroupVersion()
+	body, err := c.custom.Get().AbsPath("/apis", gv.Group, gv.Version).MaxRetries(0).Do(ctx).Raw()
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for %s: %w", k.Resource, err)
+	}
+	list := new(metav1.APIResourceList)
+	if json.Unmarshal(body, list) != nil {
+		return false, errAnswer
+	}
+	return slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Name == k.Resource.Resource }), nil
+}
+
+// createJob returns the metadata of the Job as it was created.
+func (c *client) createJob(ctx context.Context, o *batchv1.Job) (*metav1.PartialObjectMetadata, error) {
+	created := new(metav1.PartialObjectMetadata)
+	err := c.apis[batchv1.SchemeGroupVersion].Post().Namespace(o.Namespace).Resource("jobs").
+		VersionedParams(&metav1.CreateOptions{FieldManager: FieldManager}, metav1.ParameterCodec).
+		SetHeader("Accept", metadataOnly).Body(o).
+		MaxRetries(0).Do(ctx).Into(created)
+	if err != nil {
+		return nil, fmt.Errorf("create Job %s/%s: %w", o.Namespace, o.Name, err)
+	}
+	return created, nil
+}
+
+// deleteJob ends a Job and its pods, if it is the one that the preconditions
+// say.
+func (c *client) deleteJob(ctx context.Context, namespace, name string, only metav1.Preconditions) error {
+	err := c.apis[batchv1.SchemeGroupVersion].Delete().Namespace(namespace).Resource("jobs").Name(name).
+		Body(&metav1.DeleteOptions{
+			Preconditions: &only,
+			// The default for Jobs leaves the pods running.
+			PropagationPolicy: ptr.To(metav1.DeletePropagationBackground),
+		}).
+		MaxRetries(0).Do(ctx).Error()
+	if err != nil {
+		return fmt.Errorf("delete Job %s/%s: %w", namespace, name, err)
+	}
+	return nil
 }
 
 // sourceResource is the API resource of a kind of source; only the kinds of
