@@ -2,10 +2,8 @@ package engine
 
 import (
 	"context"
-	"strings"
 	"sync"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"k8s-reloader/reloader"
@@ -59,6 +57,11 @@ func (e *Engine) followUp(ctx context.Context, k kind.Kind, w reloader.Workload)
 	if !ok {
 		return nil
 	}
+	if k.Way != kind.ByPatch || k.Reads(e.strategy) {
+		// Those look for themselves before they write.
+		e.attempts.over(w)
+		return nil
+	}
 	m, err := e.client.workload(ctx, k, w)
 	switch {
 	case apierrors.IsNotFound(err):
@@ -68,7 +71,7 @@ func (e *Engine) followUp(ctx context.Context, k kind.Kind, w reloader.Workload)
 		return err
 	}
 	e.attempts.over(w)
-	if m.Meta.UID != it.reload.UID || !it.landedIn(m.Template) {
+	if m.Meta.UID != it.reload.UID || !it.change.MarkedIn(m.Template) {
 		return nil
 	}
 	e.limits.reloaded(w)
@@ -77,34 +80,4 @@ func (e *Engine) followUp(ctx context.Context, k kind.Kind, w reloader.Workload)
 	e.reporter.Reloaded(it.reload)
 	e.log.Info("reloaded, although the answer was lost", "workload", w.String(), "sources", sourceNames(it.debts), "generation", m.Meta.Generation)
 	return nil
-}
-
-// landedIn reports whether the template has all the marks of the attempt.
-func (a attempt) landedIn(template *corev1.PodTemplateSpec) bool {
-	if a.change.Strategy == kind.Annotations {
-		text := template.Annotations[a.change.Keys.LastReloadedFrom]
-		for _, m := range a.change.Marks {
-			if !strings.Contains(text, `"hash":"`+m.Value+`"`) {
-				return false
-			}
-		}
-		return true
-	}
-	for _, m := range a.change.Marks {
-		if !hasVariable(template, m.Env, m.Value) {
-			return false
-		}
-	}
-	return true
-}
-
-func hasVariable(template *corev1.PodTemplateSpec, name, value string) bool {
-	for _, c := range template.Spec.Containers {
-		for _, v := range c.Env {
-			if v.Name == name && v.Value == value {
-				return true
-			}
-		}
-	}
-	return false
 }

@@ -126,7 +126,7 @@ func (c *client) births(ctx context.Context, resource, namespace string, visit f
 	return inChunks(func(options *metav1.ListOptions) (string, error) {
 		if resource == "controllerrevisions" {
 			list := new(appsv1.ControllerRevisionList)
-			err := c.apps.Get().Namespace(namespace).Resource(resource).
+			err := c.reads.typed[appsv1.SchemeGroupVersion].Get().Namespace(namespace).Resource(resource).
 				VersionedParams(options, metav1.ParameterCodec).MaxRetries(0).Do(ctx).Into(list)
 			for i := range list.Items {
 				if owner := metav1.GetControllerOfNoCopy(&list.Items[i]); owner != nil {

@@ -46,6 +46,9 @@ type Engine struct {
 	rivals   *rivals
 	attempts *attempts
 	births   *births
+	lenders  *lenders
+	// rerunFinished lets a Job that has ended be replaced, too.
+	rerunFinished bool
 
 	podStatuses *podStatuses // nil without SecretProviderClasses
 	rotations   *rotations
@@ -90,6 +93,8 @@ func New(o Options) (*Engine, error) {
 		rivals:         newRivals(),
 		attempts:       newAttempts(),
 		births:         newBirths(c, o.Log),
+		lenders:        newLenders(),
+		rerunFinished:  o.RerunFinishedJobs,
 		rollouts:       newRollouts(o.ConcurrentRollouts, o.Clock),
 		limits:         newLimits(max(0, o.ReloadsPerWorkload), o.ReloadsPerSecond, o.Clock),
 		recent:         newRecent(),
@@ -125,7 +130,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
-	if !e.watch(ctx, &watching, e.workloadFeeds()) {
+	if !e.watch(ctx, &watching, e.workloadFeeds(ctx)) {
 		return nil
 	}
 	// What the lists have brought is complete now: many of the same kind are
@@ -149,8 +154,8 @@ func (e *Engine) Run(ctx context.Context) error {
 	return e.lease.Hold(ctx, e.lead)
 }
 
-func (e *Engine) workloadFeeds() (feeds []*feed) {
-	for _, k := range kind.All() {
+func (e *Engine) workloadFeeds(ctx context.Context) (feeds []*feed) {
+	for _, k := range e.servedKinds(ctx) {
 		feeds = append(feeds, e.workloadFeed(k))
 	}
 	return feeds
@@ -197,9 +202,11 @@ func (e *Engine) lead(ctx context.Context) {
 	defer workers.Wait()
 	defer e.queues.sources.ShutDown()
 	defer e.queues.workloads.ShutDown()
+	defer e.queues.carriers.ShutDown()
 	for range e.workers {
 		workers.Go(func() { work(ctx, e, e.queues.sources, e.readSource) })
 		workers.Go(func() { work(ctx, e, e.queues.workloads, e.reload) })
+		workers.Go(func() { work(ctx, e, e.queues.carriers, e.carry) })
 	}
 	if !e.until(ctx, e.ledger.allRead) {
 		return

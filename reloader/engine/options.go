@@ -45,6 +45,8 @@ type Options struct {
 	// ConcurrentRollouts is how many workloads may roll at the same time, by
 	// their status; 0 is no limit.
 	ConcurrentRollouts int
+	// RerunFinishedJobs lets a change run Jobs again that have ended.
+	RerunFinishedJobs bool
 	// VerifyInterval is the time between two passes over everything, give or
 	// take a fifth; default 6 h, negative switches them off.
 	VerifyInterval time.Duration

@@ -27,6 +27,8 @@ type queues struct {
 	sources workqueue.TypedRateLimitingInterface[reloader.Source]
 	// workloads: workloads that wait for a reload.
 	workloads workqueue.TypedRateLimitingInterface[reloader.Workload]
+	// carriers: Jobs that hold what takes the place of another one.
+	carriers workqueue.TypedRateLimitingInterface[reloader.Workload]
 }
 
 func newQueues(c clock.WithTicker) *queues {
@@ -34,6 +36,7 @@ func newQueues(c clock.WithTicker) *queues {
 		resolve:   newQueue[reloader.Workload]("resolve", c),
 		sources:   newQueue[reloader.Source]("sources", c),
 		workloads: newQueue[reloader.Workload]("workloads", c),
+		carriers:  newQueue[reloader.Workload]("carriers", c),
 	}
 }
 
@@ -54,4 +57,5 @@ func (q *queues) shutDown() {
 	q.resolve.ShutDown()
 	q.sources.ShutDown()
 	q.workloads.ShutDown()
+	q.carriers.ShutDown()
 }

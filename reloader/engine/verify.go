@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -34,18 +35,23 @@ func (e *Engine) verifyRegularly(ctx context.Context) {
 // the index has wrong: a record that fits and yet says something else, or a
 // webhook that changed the template after ours.
 func (e *Engine) Verify(ctx context.Context) error {
-	for _, k := range kind.All() {
+	var failed error
+	for _, k := range e.servedKinds(ctx) {
 		err := e.client.workloads(ctx, k, func(m *kind.Manifest) {
+			if _, err := e.complete(ctx, m); err != nil {
+				// The next pass comes, and an event before it if there is need.
+				e.log.Error(err, "cannot verify", "workload", m.Workload().String())
+				return
+			}
 			if w := m.Workload(); e.intake.verify(m) {
 				e.reporter.Corrected(w)
 				e.log.Info("corrected the index", "workload", w.String())
 			}
 		})
-		if err != nil {
-			return err
-		}
+		// A kind that cannot be listed keeps no other from being verified.
+		failed = errors.Join(failed, err)
 	}
 	e.ledger.sweep(e.index.Depended)
 	e.limits.sweep()
-	return nil
+	return failed
 }

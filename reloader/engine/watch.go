@@ -214,6 +214,10 @@ func (e *Engine) workloadFeed(k kind.Kind) *feed {
 		synced:   make(chan struct{}),
 		seen: func(meta *metav1.PartialObjectMetadata, _ arrival, since moment) {
 			w := named(meta)
+			if e.carries(w, meta) {
+				return
+			}
+			e.lenderSeen(w, meta, since)
 			e.intake.observe(w, meta, since)
 			rounds, reload, by := e.rivals.seen(w, meta)
 			if rounds > 0 {
@@ -229,6 +233,7 @@ func (e *Engine) workloadFeed(k kind.Kind) *feed {
 			e.intake.deleted(named(meta))
 			e.rivals.gone(named(meta))
 			e.attempts.over(named(meta))
+			e.lenderGone(named(meta), meta)
 		},
 		listed: func(items []any) {
 			present := make(map[reloader.Workload]struct{}, len(items))

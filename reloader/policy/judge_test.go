@@ -289,6 +289,25 @@ func TestJudge(t *testing.T) {
 			kind:    reloader.StatefulSet,
 			subject: func(w *policy.Subject) { w.OnDelete = true },
 		},
+		"a CronJob's pod template": {
+			kind: reloader.CronJob, template: notes{"auto": "true", "secret/reload": "a"},
+			subject: func(w *policy.Subject) { w.Template = "spec.jobTemplate.spec.template" },
+			want: []string{
+				`notice OptsInJobs spec.jobTemplate.spec.template.metadata.annotations: template's reloader.stakater.com/auto restarts running Jobs, too: move it to the CronJob's metadata`,
+				`notice OptsInJobs spec.jobTemplate.spec.template.metadata.annotations: template's secret.reloader.stakater.com/reload restarts running Jobs, too: move it to the CronJob's metadata`,
+			},
+		},
+		"a CronJob's metadata": {
+			kind: reloader.CronJob, workload: notes{"auto": "true"}, template: notes{"search": "false"},
+			subject: func(w *policy.Subject) { w.Template = "spec.jobTemplate.spec.template" },
+			want: []string{
+				`doubtful TemplateHidden spec.jobTemplate.spec.template.metadata.annotations: template's reloader.stakater.com/search is hidden by the keys on the workload: move it there`,
+			},
+		},
+		"a template that is another workload's has references that are not known": {
+			kind: reloader.Rollout, workload: notes{"auto": "true"},
+			subject: func(w *policy.Subject) { w.References, w.Borrows = nil, true },
+		},
 		"the worst comes first": {
 			workload: notes{"auto": "yes", "configmap/reload": "a[,b", "secretproviderclass/auto": "true"},
 			want: []string{
