@@ -44,6 +44,7 @@ type Engine struct {
 
 	rollouts *rollouts
 	rivals   *rivals
+	pauses   *pauses
 
 	checkpoint *checkpoint.Store // nil without
 	lease      Lease             // nil without
@@ -77,6 +78,7 @@ func New(o Options) (*Engine, error) {
 		ledger:         newLedger(),
 		queues:         newQueues(o.Clock),
 		rivals:         newRivals(),
+		pauses:         newPauses(o.Settings.Keys),
 		rollouts:       newRollouts(o.ConcurrentRollouts, o.Clock),
 		limits:         newLimits(max(0, o.ReloadsPerWorkload), o.ReloadsPerSecond, o.Clock),
 		recent:         newRecent(),

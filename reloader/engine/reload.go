@@ -45,7 +45,7 @@ type Reporter interface {
 func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 	k, ok := kind.ByName(w.Kind)
 	debts := e.ledger.due(w)
-	if !ok || len(debts) == 0 {
+	if _, pauses := e.pauses.of(w); !ok || len(debts) == 0 && !pauses {
 		return nil
 	}
 	if e.lease != nil {
@@ -57,6 +57,10 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, until)
 		defer cancel()
+	}
+	p, err := e.pausing(ctx, w, len(debts) > 0)
+	if err != nil || p.waits {
+		return err
 	}
 	to, ok := e.intake.aim(w)
 	if !ok {
@@ -72,6 +76,7 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 	if wait := e.hold(r); wait > 0 {
 		e.intake.missed(w, false)
 		e.queues.workloads.AddAfter(w, wait)
+		e.giveUp(ctx, w, to, p)
 		return nil
 	}
 	started := e.clock.Now()
@@ -83,6 +88,9 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 		Keys:     e.settings.Keys,
 	}
 	body, patchType, err := k.Patch(change)
+	if err == nil && p.with != nil {
+		body, err = p.with.Add(body, change)
+	}
 	if err != nil {
 		return err
 	}
@@ -90,7 +98,13 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 	r.Latency = e.clock.Since(started)
 	if err != nil {
 		e.rollouts.end(w)
-		return e.refused(r, debts, err)
+		if p.with != nil && apierrors.IsConflict(err) {
+			return e.lookAgain(w)
+		}
+		if err = e.refused(r, debts, err); err != nil {
+			e.giveUp(ctx, w, to, p)
+		}
+		return err
 	}
 	e.intake.landed(w, patched)
 	e.limits.reloaded(w)

@@ -122,7 +122,7 @@ func (f *feed) Transformer() cache.TransformFunc {
 		if err != nil {
 			return nil, err
 		}
-		meta.ManagedFields = nil
+		meta.ManagedFields = pauseOwners(meta.ManagedFields)
 		meta.Labels = nil
 		meta.OwnerReferences = nil
 		return meta, nil
@@ -215,6 +215,9 @@ func (e *Engine) workloadFeed(k kind.Kind) *feed {
 		seen: func(meta *metav1.PartialObjectMetadata, _ arrival, since moment) {
 			w := named(meta)
 			e.intake.observe(w, meta, since)
+			if w.Kind == reloader.Deployment && e.pauses.seen(w, meta) {
+				e.queues.workloads.AddAfter(w, pauseLook)
+			}
 			rounds, reload, by := e.rivals.seen(w, meta)
 			if rounds > 0 {
 				e.intake.takenBack(w, meta.Generation)
@@ -228,6 +231,7 @@ func (e *Engine) workloadFeed(k kind.Kind) *feed {
 		deleted: func(meta *metav1.PartialObjectMetadata) {
 			e.intake.deleted(named(meta))
 			e.rivals.gone(named(meta))
+			e.pauses.gone(named(meta))
 		},
 		listed: func(items []any) {
 			present := make(map[reloader.Workload]struct{}, len(items))
