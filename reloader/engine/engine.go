@@ -47,6 +47,7 @@ type Engine struct {
 	attempts *attempts
 	births   *births
 	lenders  *lenders
+	pauses   *pauses
 	// rerunFinished lets a Job that has ended be replaced, too.
 	rerunFinished bool
 
@@ -94,6 +95,7 @@ func New(o Options) (*Engine, error) {
 		attempts:       newAttempts(),
 		births:         newBirths(c, o.Log),
 		lenders:        newLenders(),
+		pauses:         newPauses(o.Settings.Keys),
 		rerunFinished:  o.RerunFinishedJobs,
 		rollouts:       newRollouts(o.ConcurrentRollouts, o.Clock),
 		limits:         newLimits(max(0, o.ReloadsPerWorkload), o.ReloadsPerSecond, o.Clock),

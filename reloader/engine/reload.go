@@ -45,7 +45,7 @@ type Reporter interface {
 func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 	k, ok := kind.ByName(w.Kind)
 	debts := e.ledger.due(w)
-	if !ok || len(debts) == 0 {
+	if _, pauses := e.pauses.of(w); !ok || len(debts) == 0 && !pauses {
 		e.attempts.over(w)
 		return nil
 	}
@@ -57,8 +57,10 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 	if err := e.followUp(ctx, k, w); err != nil {
 		return err
 	}
-	if debts = e.ledger.due(w); len(debts) == 0 {
-		return nil
+	debts = e.ledger.due(w)
+	p, err := e.pausing(ctx, w, len(debts) > 0)
+	if err != nil || p.waits || len(debts) == 0 {
+		return err
 	}
 	to, ok := e.intake.aim(w)
 	if !ok {
@@ -74,6 +76,7 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 	if wait := e.hold(r); wait > 0 {
 		e.intake.missed(w, false)
 		e.queues.workloads.AddAfter(w, wait)
+		e.giveUp(ctx, w, to, p)
 		return nil
 	}
 	started := e.clock.Now()
@@ -84,13 +87,26 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 		Record:   to.record,
 		Keys:     e.settings.Keys,
 		At:       started,
+		Pause:    p.with,
 	}
 	came, err := e.carryOut(ctx, k, w, change)
 	r.Latency = e.clock.Since(started)
 	if err != nil {
 		e.rollouts.end(w)
-		return e.refused(attempt{r, debts, change}, err)
+		if p.with != nil && apierrors.IsConflict(err) {
+			return e.lookAgain(w)
+		}
+		if err = e.refused(attempt{r, debts, change}, err); err != nil {
+			e.giveUp(ctx, w, to, p)
+		}
+		return err
 	}
+	return e.carriedOut(r, debts, came)
+}
+
+// carriedOut notes what has come of a reload.
+func (e *Engine) carriedOut(r report.Reload, debts []debt, came effect) error {
+	w := r.Workload
 	if came.written == nil {
 		e.rollouts.end(w)
 		e.intake.missed(w, false)

@@ -122,7 +122,7 @@ func (f *feed) Transformer() cache.TransformFunc {
 		if err != nil {
 			return nil, err
 		}
-		meta.ManagedFields = nil
+		meta.ManagedFields = pauseOwners(meta.ManagedFields)
 		meta.Labels = nil
 		meta.OwnerReferences = nil
 		return meta, nil
@@ -219,6 +219,9 @@ func (e *Engine) workloadFeed(k kind.Kind) *feed {
 			}
 			e.lenderSeen(w, meta, since)
 			e.intake.observe(w, meta, since)
+			if w.Kind == reloader.Deployment && e.pauses.seen(w, meta) {
+				e.queues.workloads.AddAfter(w, pauseLook)
+			}
 			rounds, reload, by := e.rivals.seen(w, meta)
 			if rounds > 0 {
 				e.intake.takenBack(w, meta.Generation)
@@ -234,6 +237,7 @@ func (e *Engine) workloadFeed(k kind.Kind) *feed {
 			e.rivals.gone(named(meta))
 			e.attempts.over(named(meta))
 			e.lenderGone(named(meta), meta)
+			e.pauses.gone(named(meta))
 		},
 		listed: func(items []any) {
 			present := make(map[reloader.Workload]struct{}, len(items))

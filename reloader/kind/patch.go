@@ -60,7 +60,11 @@ func (k Kind) Patch(c Change, m *Manifest) (Patch, error) {
 	case k.Reads(c.Strategy) && c.MarkedIn(m.Template):
 		return Patch{}, nil
 	case !k.custom:
-		return templatePatch(c, types.StrategicMergePatchType)
+		patch, err := templatePatch(c, types.StrategicMergePatchType)
+		if err == nil && c.Pause != nil {
+			patch.Body, err = c.Pause.add(patch.Body, c)
+		}
+		return patch, err
 	case c.Strategy == EnvVars:
 		return variablesPatch(c, m)
 	}

@@ -66,6 +66,8 @@ type Change struct {
 	Keys   policy.Keys
 	// At is the time, for fields that want one. It decides nothing.
 	At time.Time
+	// Pause of a Deployment that the same patch changes; nil leaves it alone.
+	Pause *Pause
 }
 
 // sorted returns the marks in a fixed order.
