@@ -113,7 +113,7 @@ func TestChangesWithinAPeriodAreOneRollout(t *testing.T) {
 	resumed(t, app)
 	assert.Equal(t, 2, r.count(app.Workload()))
 	assert.Equal(t, 3, replicaSets(t, app), "three changes within a period are one rollout")
-	assert.True(t, complete(deployment(t, app)))
+	require.Eventually(t, func() bool { return complete(deployment(t, app)) }, soon, often)
 }
 
 func TestAPauseOutlivesTheEngine(t *testing.T) {
