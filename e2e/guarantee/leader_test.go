@@ -42,6 +42,8 @@ func (w *world) leader() string {
 func TestTwoEnginesAndTheLeaderFails(t *testing.T) {
 	ways := map[string]struct {
 		strike func(leader *engine)
+		// meanwhile happens as soon as the other one leads; nil is nothing.
+		meanwhile func(leader *engine)
 		// recover brings the old leader back when the other one has done its work.
 		recover func(leader *engine)
 		limit   time.Duration
@@ -63,6 +65,12 @@ func TestTwoEnginesAndTheLeaderFails(t *testing.T) {
 				leader.requireEnd(1, 20*time.Second)
 			},
 			limit: takeOver,
+		},
+		"paused, and woken when the other leads": {
+			strike:    func(leader *engine) { leader.signal(syscall.SIGSTOP) },
+			meanwhile: func(leader *engine) { leader.signal(syscall.SIGCONT) },
+			recover:   func(leader *engine) { leader.requireEnd(1, 20*time.Second) },
+			limit:     takeOver,
 		},
 		"cut off in silence": {
 			strike:  func(leader *engine) { leader.proxy.Silence() },
@@ -120,6 +128,9 @@ func TestTwoEnginesAndTheLeaderFails(t *testing.T) {
 			leader.lieInWait(nil)
 			require.Eventually(t, func() bool { return w.leader() == other.name }, way.limit, 20*time.Millisecond, "%s does not lead, the leader was %s", other.name, name)
 			lead := time.Since(struck)
+			if way.meanwhile != nil {
+				way.meanwhile(leader)
+			}
 			w.awaitReloaded(leaderApps, since)
 			w.quiet(300 * time.Millisecond)
 			w.requireReloads(1, since, workloadsOf(apps)...)

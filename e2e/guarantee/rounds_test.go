@@ -15,5 +15,7 @@ const (
 	etcdPause      = 20 * time.Second
 	restarts       = 3 // of the API server, each in the middle of a burst
 	windowRounds   = 3
+	stormWorkloads = 1000
+	stormFor       = 25 * time.Second
 	soakInTests    = 60 * time.Second
 )
