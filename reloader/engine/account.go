@@ -104,6 +104,7 @@ func (l *ledger) account(s reloader.Source) *account {
 	a := l.sources[s]
 	if a == nil {
 		a = new(account)
+		l.remember(s, a)
 		l.sources[s] = a
 		l.unread[shelfOf(s)]++
 	}

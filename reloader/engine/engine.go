@@ -224,9 +224,6 @@ func (e *Engine) lead(ctx context.Context) {
 	e.ready.Store(true)
 	stats := e.Stats()
 	e.log.Info("ready", "workloads", stats.Workloads, "sources", stats.Sources, "after", e.clock.Since(started).String())
-	if e.checkpoint != nil {
-		e.checkpoint.Retain(e.ledger.all())
-	}
 	workers.Go(func() { e.verifyRegularly(ctx) })
 	workers.Go(func() { e.watchRollouts(ctx) })
 	select {

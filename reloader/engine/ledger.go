@@ -87,7 +87,9 @@ func (l *ledger) created(s reloader.Source) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.sources[s] == nil {
-		l.sources[s] = &account{read: true, absent: true}
+		a := &account{read: true, absent: true}
+		l.remember(s, a)
+		l.sources[s] = a
 	}
 }
 

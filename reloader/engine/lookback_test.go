@@ -13,7 +13,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/utils/ptr"
 
 	"k8s-reloader/reloader"
 )
@@ -61,7 +60,7 @@ func registrar(t *testing.T, records []templateRecord, refusal *apierrors.Status
 		var replicaSets metav1.PartialObjectMetadataList
 		var revisions appsv1.ControllerRevisionList
 		for i, kept := range append([]templateRecord{{99, time.Hour}}, records...) {
-			owner := metav1.OwnerReference{UID: "first", Controller: ptr.To(true)}
+			owner := metav1.OwnerReference{UID: "first", Controller: new(true)}
 			if i == 0 {
 				owner.UID = "somebody else"
 			}

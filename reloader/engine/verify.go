@@ -14,6 +14,7 @@ import (
 // to time, at moments that two engines do not share.
 func (e *Engine) verifyRegularly(ctx context.Context) {
 	if e.verifyInterval < 0 {
+		e.tidy()
 		return
 	}
 	const spread = 0.4
@@ -53,5 +54,15 @@ func (e *Engine) Verify(ctx context.Context) error {
 	}
 	e.ledger.sweep(e.index.Depended)
 	e.limits.sweep()
+	e.tidy()
 	return failed
+}
+
+// tidy drops from the checkpoint what no account asks for. That is not done
+// right after a start: a source that only patterns name has no account while it
+// does not exist, and what it held is asked for when it comes back.
+func (e *Engine) tidy() {
+	if e.checkpoint != nil {
+		e.checkpoint.Retain(e.ledger.all())
+	}
 }
