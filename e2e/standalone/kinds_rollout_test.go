@@ -160,7 +160,7 @@ func TestARolloutFollowsTheDeploymentItNames(t *testing.T) {
 	// And those of one that is gone are none any more.
 	late.delete(t)
 	edit(t, ns, "more", "4")
-	require.Never(t, func() bool { return r.count(early.key()) > 1 }, quiet, often)
+	never(t, func() bool { return r.count(early.key()) > 1 })
 }
 
 func TestADeploymentConfigIsPatched(t *testing.T) {

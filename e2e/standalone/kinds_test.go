@@ -230,3 +230,15 @@ func requireReload(t *testing.T, r *reports, w reloader.Workload, change func())
 	require.Eventually(t, func() bool { return r.count(w) > before }, soon, often, w.String())
 	assert.Equal(t, before+1, r.count(w))
 }
+
+// never makes sure, for a while, that something does not happen. Other than
+// require.Never it has looked for the last time when it returns, so that the
+// condition may make requests.
+func never(t *testing.T, condition func() bool, what ...any) {
+	t.Helper()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for begun := time.Now(); time.Since(begun) < quiet; <-ticker.C {
+		require.False(t, condition(), what...)
+	}
+}
