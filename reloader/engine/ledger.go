@@ -113,8 +113,8 @@ func (l *ledger) relisted(s reloader.Source, version uint64) bool {
 	a := l.account(s)
 	a.heard = version
 	a.dirty = a.dirty || !a.read || a.absent || version != a.version
-	if version < a.version {
-		a.version = 0
+	if version < a.floor() {
+		a.version, a.gone = 0, moment{}
 		l.forgetFresh()
 	}
 	return a.dirty
@@ -167,7 +167,7 @@ func (l *ledger) look(s reloader.Source, c content, dependents func() []reloader
 	if a == nil {
 		return nil, false
 	}
-	if !c.absent && c.version < a.version {
+	if !c.absent && c.version < a.floor() {
 		return nil, true
 	}
 	first, wasAbsent, newcomers := !a.read, a.absent, a.newcomers

@@ -115,7 +115,10 @@ type reading struct {
 type patchUnderWay struct {
 	debts       []debt
 	incarnation int
-	landed      bool
+	// other is when others had changed the template for which the patch was made,
+	// as far as the engine had heard: 0 if there was more to hear.
+	other  uint64
+	landed bool
 }
 
 type model struct {
@@ -618,7 +621,11 @@ func (m *model) startReload(w reloader.Workload) {
 	}
 	m.tell("reload of %s: %v", w.Name, debts)
 	m.isNeeded(w, debts)
-	m.patches[w] = &patchUnderWay{debts: debts, incarnation: m.members[w].known}
+	d := m.members[w]
+	m.patches[w] = &patchUnderWay{debts: debts, incarnation: d.known, other: d.other}
+	if len(d.unheard) > 0 {
+		m.patches[w].other = 0
+	}
 }
 
 // isNeeded checks that nothing is due that the pods have, as far as that can
@@ -691,7 +698,7 @@ func (m *model) goOnReloading(w reloader.Workload) {
 // pods.
 func (m *model) land(w reloader.Workload, p *patchUnderWay) {
 	d := m.members[w]
-	d.doubtful = d.doubtful || len(d.unheard) > 0
+	d.doubtful = d.doubtful || p.other != d.other
 	news := false
 	for _, b := range p.debts {
 		news = news || d.marks[b.source] != b.fingerprint

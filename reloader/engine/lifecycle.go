@@ -142,3 +142,13 @@ func (a *account) deletion() content {
 func (a *account) turnedAfter(since moment) bool {
 	return (!a.absent || a.current == fingerprint.Deleted) && a.written.after(since)
 }
+
+// floor is the version before which a reading that shows the source is older
+// than what is known. A first reading, though, tells of what pods had before the
+// source went.
+func (a *account) floor() uint64 {
+	if !a.read || a.gone.version == someVersion {
+		return a.version
+	}
+	return max(a.version, a.gone.version)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -149,7 +150,9 @@ func (e *Engine) lookAt(s reloader.Source, object readable) error {
 		return fmt.Errorf("look at %s: %w", s, errOutdated)
 	}
 	if e.ledger.unknownUntilNow(s) {
-		overdue = append(overdue, e.lookBack(s, c, object.GetAnnotations())...)
+		if c.written.time.Sub(object.GetCreationTimestamp().Time) > time.Second {
+			overdue = append(overdue, e.lookBack(s, c, object.GetAnnotations())...)
+		}
 		overdue = append(overdue, e.whoWasThere(s, object)...)
 	}
 	for _, w := range overdue {
