@@ -41,6 +41,9 @@ type engineFlags struct {
 	perSecond      float64
 	concurrent     int
 	rerunFinished  bool
+	onCreate       bool
+	onDelete       bool
+	afterRestart   bool
 }
 
 func newEngineCommand() *cobra.Command {
@@ -77,6 +80,12 @@ has changed, and patches the workloads that depend on it and opted in.`,
 		"workloads that may roll at the same time, by their status; 0 for no limit")
 	flags.BoolVar(&f.rerunFinished, "rerun-finished-jobs", false,
 		"run Jobs again that have ended when their sources change")
+	flags.BoolVar(&f.onCreate, "reload-on-create", false,
+		"reload when a source is created for the first time, who was there before")
+	flags.BoolVar(&f.onDelete, "reload-on-delete", false,
+		"reload when a source is deleted")
+	flags.BoolVar(&f.afterRestart, "sync-after-restart", false,
+		"let --reload-on-create count sources, too, that were created while no engine ran; it needs --checkpoint")
 	flags.BoolVar(&f.ha, "enable-ha", false,
 		"let one of several engines write, and the others stand by")
 	return cmd
@@ -89,6 +98,9 @@ func (f *engineFlags) run(cmd *cobra.Command) error {
 	}
 	if options.Log, err = f.log.logger(cmd.ErrOrStderr()); err != nil {
 		return err
+	}
+	if f.afterRestart && (!f.onCreate || f.checkpoint == "") {
+		options.Log.Info("--sync-after-restart does nothing without --reload-on-create and --checkpoint")
 	}
 	to, err := f.cluster.connect()
 	if err != nil {
@@ -177,6 +189,10 @@ func (f *engineFlags) parse() (engine.Options, error) {
 		ReloadsPerSecond:   f.perSecond,
 		ConcurrentRollouts: f.concurrent,
 		RerunFinishedJobs:  f.rerunFinished,
+
+		ReloadOnCreate:   f.onCreate,
+		ReloadOnDelete:   f.onDelete,
+		SyncAfterRestart: f.afterRestart,
 	}, nil
 }
 

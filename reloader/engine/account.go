@@ -35,6 +35,10 @@ type account struct {
 	current fingerprint.Fingerprint
 	// written is when current came to be.
 	written moment
+	// gone is when the source was deleted last, as far as an event has told.
+	gone moment
+	// wishes of the source at the last look.
+	wishes wishes
 	// rolledOut is the fingerprint that all workloads have, except those in
 	// applied, which have that one (empty: something older). It moves when
 	// waiting runs empty.
@@ -81,7 +85,8 @@ type content struct {
 	version     uint64
 	written     moment
 	// times are for looking back.
-	times dataTimes
+	times  dataTimes
+	wishes wishes
 }
 
 // debt is one source's content that a workload has yet to get.

@@ -67,23 +67,29 @@ func (e *Engine) readClass(ctx context.Context, class reloader.Source) error {
 		return nil
 	}
 	c := e.rotations.content(class)
-	if c.absent {
-		c.vacant = !e.podStatuses.away.Load()
-		e.ledger.look(class, c, nil)
-		return nil
-	}
+	c.vacant = c.absent && !e.podStatuses.away.Load()
 	var annotations map[string]string
-	if e.ledger.differs(class, c.fingerprint) {
+	if e.ledger.differs(class, c) {
 		var err error
 		if annotations, err = e.client.classAnnotations(ctx, class); err != nil {
 			e.ledger.putBack(class)
 			return err
 		}
 	}
-	if err := e.noted(ctx, class, c, annotations); err != nil {
+	overdue, outdated := e.ledger.look(class, c, func() []reloader.Workload {
+		return e.index.Dependents(class, annotations)
+	})
+	if outdated {
 		e.ledger.putBack(class)
-		return err
+		return fmt.Errorf("look at %s: %w", class, errOutdated)
 	}
+	// Pods report what they have, so nothing of the past is in doubt.
+	e.ledger.pastOf(class)
+	e.ledger.lookedBack(class)
+	for _, w := range overdue {
+		e.intake.reload(w)
+	}
+	e.log.V(1).Info("looked at what pods report of a class", "source", class.String(), "overdue", len(overdue))
 	return nil
 }
 
@@ -125,11 +131,11 @@ func (e *Engine) recallClasses() {
 
 // differs reports whether s had other content at the last look, so that this
 // one is a change.
-func (l *ledger) differs(s reloader.Source, f fingerprint.Fingerprint) bool {
+func (l *ledger) differs(s reloader.Source, c content) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.sources[s]
-	return a != nil && a.current != "" && a.current != f
+	return a != nil && !c.absent && a.current != "" && a.current != c.fingerprint
 }
 
 // vacate notes that no pod has the content of s any more: nothing is due of it,

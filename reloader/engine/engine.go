@@ -104,6 +104,7 @@ func New(o Options) (*Engine, error) {
 		lease:          o.Lease,
 		rotations:      newRotations(),
 	}
+	e.ledger.lifecycle = lifecycle{onCreate: o.ReloadOnCreate, onDelete: o.ReloadOnDelete, afterRestart: o.SyncAfterRestart}
 	if o.Settings.CSI {
 		if e.podStatuses, err = newPodStatuses(c.metadata, o.Config, o.Key, o.Log); err != nil {
 			return nil, err

@@ -506,7 +506,7 @@ func TestReadSource(t *testing.T) {
 	assert.Len(t, server.requests, asked+3, "nothing is read without a reason")
 
 	present = false
-	e.sourceDeleted(settings)
+	e.sourceDeleted(settings, 8)
 	assert.Equal(t, []reloader.Source{settings}, drain(e.queues.sources))
 	require.NoError(t, e.readSource(t.Context(), settings))
 	assert.True(t, e.ledger.sources[settings].absent)

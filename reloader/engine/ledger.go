@@ -14,6 +14,8 @@ import (
 // rolled out to all workloads, and only while a change is on its way what
 // differs from that. It does no I/O and is safe for concurrent use.
 type ledger struct {
+	lifecycle lifecycle
+
 	mu sync.Mutex // guards everything below
 	// sources that something depends on.
 	sources map[reloader.Source]*account
@@ -66,7 +68,7 @@ func (l *ledger) join(w reloader.Workload, since moment, gained ...reloader.Sour
 		a := l.account(s)
 		a.dirty = a.dirty || !a.read
 		// Pods report themselves what they have mounted of a class.
-		late := since != (moment{}) && s.Kind != reloader.SecretProviderClass && (!a.read || !a.absent && a.written.after(since))
+		late := since != (moment{}) && s.Kind != reloader.SecretProviderClass && (!a.read || a.turnedAfter(since))
 		if late {
 			put(&a.newcomers, w, since)
 			a.dirty = true
@@ -113,8 +115,8 @@ func (l *ledger) relisted(s reloader.Source, version uint64) bool {
 	a := l.account(s)
 	a.heard = version
 	a.dirty = a.dirty || !a.read || a.absent || version != a.version
-	if version < a.version {
-		a.version = 0
+	if version < a.floor() {
+		a.version, a.gone = 0, moment{}
 		l.forgetFresh()
 	}
 	return a.dirty
@@ -167,7 +169,7 @@ func (l *ledger) look(s reloader.Source, c content, dependents func() []reloader
 	if a == nil {
 		return nil, false
 	}
-	if !c.absent && c.version < a.version {
+	if !c.absent && c.version < a.floor() {
 		return nil, true
 	}
 	first, wasAbsent, newcomers := !a.read, a.absent, a.newcomers
@@ -180,9 +182,13 @@ func (l *ledger) look(s reloader.Source, c content, dependents func() []reloader
 		if c.vacant {
 			l.vacate(s, a)
 		}
-		return nil, false
+		if !l.countsDeletion(s, a) {
+			return nil, false
+		}
+		c = a.deletion()
 	}
-	a.version = c.version
+	c.untouched = c.untouched && !l.countsCreation(s)
+	a.version, a.wishes = c.version, c.wishes
 	changed := false
 	if a.written == (moment{}) {
 		a.written = c.written

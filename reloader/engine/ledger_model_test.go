@@ -115,7 +115,10 @@ type reading struct {
 type patchUnderWay struct {
 	debts       []debt
 	incarnation int
-	landed      bool
+	// other is when others had changed the template for which the patch was made,
+	// as far as the engine had heard: 0 if there was more to hear.
+	other  uint64
+	landed bool
 }
 
 type model struct {
@@ -137,6 +140,9 @@ type model struct {
 	toReload map[reloader.Workload]bool
 	readings map[reloader.Source][]*reading
 	patches  map[reloader.Workload]*patchUnderWay
+
+	// lifecycle of sources, which counts in some histories.
+	lifecycle lifecycle
 
 	// mortal is true if the engine may be killed, standsBy if it has not opened
 	// the archive since. kept is the archive in memory, stored what the next
@@ -163,6 +169,8 @@ func newModel(t *testing.T, choices []byte) *model {
 		m.members[w] = new(member)
 	}
 	m.mortal = m.choose(2) == 1
+	m.lifecycle = lifecycle{onCreate: m.choose(3) == 1, onDelete: m.choose(2) == 1}
+	m.ledger.lifecycle = m.lifecycle
 	m.ledger.open(m.kept, len(m.kept) == 0)
 	return m
 }
@@ -308,17 +316,24 @@ func (m *model) label(s reloader.Source) {
 
 func (m *model) deleteSource(s reloader.Source) {
 	h := m.cluster[s]
-	if !h.present {
+	if !h.present || m.lifecycle.onDelete && !m.mayBeDeleted(s) {
 		return
 	}
 	h.present = false
-	h.states = append(h.states, state{version: m.tick()})
+	version := m.tick()
+	h.states = append(h.states, state{version: version})
 	m.unheard[s] = append(m.unheard[s], func() {
-		if m.depended(s) && m.ledger.news(s, 0) {
+		if m.depended(s) && m.ledger.deleted(s, version) {
 			m.toRead[s] = true
 		}
 	})
 	m.tell("%s deleted", s.Name)
+}
+
+// mayBeDeleted is mayReturn for a source that goes once more, if that counts.
+func (m *model) mayBeDeleted(s reloader.Source) bool {
+	again := slices.ContainsFunc(m.cluster[s].states, func(s state) bool { return !s.present })
+	return !again || m.mayReturn(s) && !(m.mortal && m.returnIsMissed(s, string(fingerprint.Deleted)))
 }
 
 func (m *model) event(s reloader.Source, creates bool) {
@@ -480,7 +495,7 @@ func (m *model) look(s reloader.Source, which int) {
 	}
 	m.adopt(s, r.content)
 	overdue, outdated := m.ledger.look(s, r.content, func() []reloader.Workload { return m.dependents(s) })
-	if !outdated && !r.content.absent {
+	if !outdated {
 		m.ledger.pastOf(s)
 		m.ledger.lookedBack(s)
 	}
@@ -555,6 +570,7 @@ func (m *model) kill() {
 	m.ledger, m.index, m.kept = newLedger(), map[reloader.Workload][]reloader.Source{}, maps.Clone(m.stored)
 	m.unheard, m.toRead, m.toReload = map[reloader.Source][]func(){}, map[reloader.Source]bool{}, map[reloader.Workload]bool{}
 	m.readings, m.patches = map[reloader.Source][]*reading{}, map[reloader.Workload]*patchUnderWay{}
+	m.ledger.lifecycle = m.lifecycle
 	m.standsBy = true
 	for _, w := range m.names {
 		d := m.members[w]
@@ -609,7 +625,11 @@ func (m *model) startReload(w reloader.Workload) {
 	}
 	m.tell("reload of %s: %v", w.Name, debts)
 	m.isNeeded(w, debts)
-	m.patches[w] = &patchUnderWay{debts: debts, incarnation: m.members[w].known}
+	d := m.members[w]
+	m.patches[w] = &patchUnderWay{debts: debts, incarnation: d.known, other: d.other}
+	if len(d.unheard) > 0 {
+		m.patches[w].other = 0
+	}
 }
 
 // isNeeded checks that nothing is due that the pods have, as far as that can
@@ -628,7 +648,13 @@ func (m *model) isNeeded(w reloader.Workload, debts []debt) {
 			m.require(mark != b.fingerprint, "%s is reloaded twice for %s", w, b.source)
 			continue
 		}
-		value, present := m.cluster[b.source].after(d.other)
+		h := m.cluster[b.source]
+		if b.fingerprint == fingerprint.Deleted && !h.present && !m.mortal {
+			deleted := h.states[len(h.states)-1].version
+			m.require(d.other < deleted || m.ledger.sources[b.source].written.version == someVersion,
+				"%s is reloaded for the end of %s, before its pods started", w, b.source)
+		}
+		value, present := h.after(d.other)
 		// A label edit cannot be told from one of the data.
 		had := present && m.cluster[b.source].version <= d.other && value == string(b.fingerprint)
 		m.require(!had, "%s is reloaded for %s, with which its pods started", w, b.source)
@@ -676,7 +702,7 @@ func (m *model) goOnReloading(w reloader.Workload) {
 // pods.
 func (m *model) land(w reloader.Workload, p *patchUnderWay) {
 	d := m.members[w]
-	d.doubtful = d.doubtful || len(d.unheard) > 0
+	d.doubtful = d.doubtful || p.other != d.other
 	news := false
 	for _, b := range p.debts {
 		news = news || d.marks[b.source] != b.fingerprint
@@ -751,10 +777,14 @@ func (m *model) check() {
 		for _, s := range d.on {
 			h := m.cluster[s]
 			if !h.present {
+				m.checkDeletion(w, s)
 				continue
 			}
-			started, _ := h.after(d.started)
+			started, had := h.after(d.started)
 			is := fingerprint.Fingerprint(h.value)
+			isNew := !had && h.states[0].version > d.started
+			m.require(!m.lifecycle.onCreate || m.mortal || !isNew || d.marks[s] == is,
+				"%s was there before %s, and is not reloaded", w, s)
 			m.require(started == h.value || d.marks[s] == is || d.adopted[s] == is,
 				"%s started with %s and was given %q; %s is %s", w, started, d.marks[s], s, h.value)
 		}
@@ -781,6 +811,18 @@ func (m *model) check() {
 	for on, n := range m.ledger.unread {
 		m.require(n == 0, "%d unread on %v", n, on)
 	}
+}
+
+// checkDeletion checks that w has heard of the end of a source, if that counts
+// and somebody knew the source before.
+func (m *model) checkDeletion(w reloader.Workload, s reloader.Source) {
+	d, h, a := m.members[w], m.cluster[s], m.ledger.sources[s]
+	if !m.lifecycle.onDelete || len(h.states) == 0 || a.current == "" {
+		return
+	}
+	deleted := h.states[len(h.states)-1].version
+	m.require(a.current == fingerprint.Deleted, "nobody has noticed that %s is gone", s)
+	m.require(d.started > deleted || d.marks[s] == fingerprint.Deleted, "%s still has %s, which is gone", w, s)
 }
 
 func (m *model) require(holds bool, format string, args ...any) {

@@ -27,6 +27,14 @@ type Options struct {
 	Settings policy.Settings
 	// Strategy of the reloads; default kind.EnvVars.
 	Strategy kind.Strategy
+	// ReloadOnCreate makes the creation of a source a change for workloads that
+	// were there before.
+	ReloadOnCreate bool
+	// ReloadOnDelete makes the deletion of a source a change.
+	ReloadOnDelete bool
+	// SyncAfterRestart lets ReloadOnCreate count sources, too, that were
+	// created while no engine ran. It needs a Checkpoint.
+	SyncAfterRestart bool
 	// CoalesceWindow is how long a workload waits after a change for others
 	// to join; zero reloads at once.
 	CoalesceWindow time.Duration

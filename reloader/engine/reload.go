@@ -218,7 +218,7 @@ func (e *Engine) marks(debts []debt, to target) []kind.Mark {
 	for i, d := range debts {
 		mark := kind.Mark{
 			Source:    d.source,
-			Value:     string(d.fingerprint) + "-" + shortHash(to.template+"/"+d.source.String()),
+			Value:     contentMark(d.fingerprint) + "-" + shortHash(to.template+"/"+d.source.String()),
 			Container: to.container,
 			Env:       envName(d.source, e.siblings(d.source, debts, to)),
 			Written:   e.ledger.writtenAt(d.source),

@@ -40,16 +40,18 @@ func (l *ledger) searched(on shelf, searchers map[reloader.Workload]moment) {
 }
 
 // notFound notes that a list did not hold those of the sources that have still
-// not been read.
-func (l *ledger) notFound(sources []reloader.Source) {
+// not been read, and returns them.
+func (l *ledger) notFound(sources []reloader.Source) (absent []reloader.Source) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range sources {
 		if a := l.sources[s]; a != nil && !a.read {
 			a.read, a.absent, a.newcomers = true, true, nil
 			l.unread[shelfOf(s)]--
+			absent = append(absent, s)
 		}
 	}
+	return absent
 }
 
 // unreadOn counts the sources on a shelf that have not been read.

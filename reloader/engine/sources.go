@@ -38,9 +38,9 @@ func (e *Engine) sourceSeen(of reloader.SourceKind, meta metav1.Object, how arri
 	}
 }
 
-// sourceDeleted handles the event that a source is gone.
-func (e *Engine) sourceDeleted(s reloader.Source) {
-	if e.index.Depended(s) && e.ledger.news(s, 0) {
+// sourceDeleted handles the event that a source is gone since that version.
+func (e *Engine) sourceDeleted(s reloader.Source, version uint64) {
+	if e.index.Depended(s) && e.ledger.deleted(s, version) {
 		e.queues.sources.Add(s)
 	}
 }
@@ -70,7 +70,7 @@ func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
 	object, err := e.client.source(ctx, s)
 	switch {
 	case apierrors.IsNotFound(err):
-		e.ledger.look(s, content{absent: true}, nil)
+		e.lookAtNothing(s)
 		return nil
 	case err == nil:
 		err = e.lookAt(ctx, s, object)
@@ -117,20 +117,24 @@ func (e *Engine) searchShelf(ctx context.Context, on shelf) error {
 		return err
 	}
 	e.ledger.searched(on, searchers)
-	e.ledger.notFound(waiting)
+	for _, s := range e.ledger.notFound(waiting) {
+		e.lookAtNothing(s)
+	}
 	return nil
 }
 
 // errOutdated is a reading that another one has overtaken.
 var errOutdated = errors.New("another reading is newer")
 
-// lookAt takes the fingerprint of a source that has been read and notes it.
-// Nothing of the content outlives the call.
+// lookAt takes the fingerprint of a source that has been read and has those
+// reloaded whom its content has not reached. Nothing of the content outlives
+// the call.
 func (e *Engine) lookAt(ctx context.Context, s reloader.Source, object readable) error {
 	c := content{
 		version: versionOf(object.GetResourceVersion()),
 		written: dataWritten(object),
 		times:   dataTimesOf(object),
+		wishes:  wishesOf(object.GetAnnotations(), e.settings.Keys),
 	}
 	c.untouched = e.recent.untouched(s, c.version)
 	switch o := object.(type) {
@@ -139,13 +143,8 @@ func (e *Engine) lookAt(ctx context.Context, s reloader.Source, object readable)
 	case *corev1.Secret:
 		c.fingerprint = e.key.Secret(o.Data)
 	}
-	return e.noted(ctx, s, c, object.GetAnnotations())
-}
-
-// noted has those reloaded whom the content of a source has not reached.
-func (e *Engine) noted(ctx context.Context, s reloader.Source, c content, annotations map[string]string) error {
 	overdue, outdated := e.ledger.look(s, c, func() []reloader.Workload {
-		return e.index.Dependents(s, annotations)
+		return e.index.Dependents(s, object.GetAnnotations())
 	})
 	if outdated {
 		return fmt.Errorf("look at %s: %w", s, errOutdated)
@@ -154,7 +153,8 @@ func (e *Engine) noted(ctx context.Context, s reloader.Source, c content, annota
 	case archived:
 		overdue = e.whoLacks(ctx, s, c, overdue)
 	case unknown:
-		overdue = append(overdue, e.whoMissed(ctx, s, c, e.index.Dependents(s, annotations))...)
+		overdue = append(overdue, e.whoMissed(ctx, s, c, e.index.Dependents(s, object.GetAnnotations()))...)
+		overdue = append(overdue, e.whoWasThere(s, object)...)
 	case none, lookingBack:
 	}
 	e.ledger.lookedBack(s)

@@ -187,7 +187,9 @@ func (e *Engine) sourceFeed(of reloader.SourceKind) *feed {
 		seen: func(meta *metav1.PartialObjectMetadata, how arrival, _ moment) {
 			e.sourceSeen(of, meta, how)
 		},
-		deleted: func(meta *metav1.PartialObjectMetadata) { e.sourceDeleted(named(meta)) },
+		deleted: func(meta *metav1.PartialObjectMetadata) {
+			e.sourceDeleted(named(meta), versionOf(meta.ResourceVersion))
+		},
 		listed: func(items []any) {
 			present := make(map[reloader.Source]struct{})
 			for _, item := range items {
@@ -197,7 +199,7 @@ func (e *Engine) sourceFeed(of reloader.SourceKind) *feed {
 			}
 			for _, s := range e.ledger.known(of) {
 				if _, ok := present[s]; !ok {
-					e.sourceDeleted(s)
+					e.sourceDeleted(s, someVersion)
 				}
 			}
 		},

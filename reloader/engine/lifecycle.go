@@ -1,0 +1,157 @@
+package engine
+
+import (
+	"math"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/fingerprint"
+	"k8s-reloader/reloader/policy"
+)
+
+// lifecycle says which beginnings and ends of sources count as changes of their
+// content. Those of a SecretProviderClass never do: its pods come and go.
+type lifecycle struct {
+	// onCreate counts the creation of a source for those who were there before.
+	onCreate bool
+	// onDelete makes "deleted" one more content that a source can have. A source
+	// that is deleted and created again with the same data, before anybody was
+	// reloaded, has not changed; one that comes back later has.
+	onDelete bool
+	// afterRestart lets onCreate count what was created while no engine ran.
+	afterRestart bool
+}
+
+// someVersion is that of a deletion of which no event has told: it may be later
+// than anything.
+const someVersion = math.MaxUint64
+
+// deletedMark is the place of the fingerprint in the mark of a source that is
+// gone. A mark says so, rather than that an older one is taken away: whoever
+// dies in between can write it again, and there need not have been one.
+const deletedMark = "deleted"
+
+// contentMark returns what of a mark tells the content.
+func contentMark(f fingerprint.Fingerprint) string {
+	if f == fingerprint.Deleted {
+		return deletedMark
+	}
+	return string(f)
+}
+
+// lookAtNothing has those reloaded who have yet to do without a source that is
+// gone, if that counts.
+func (e *Engine) lookAtNothing(s reloader.Source) {
+	annotations := e.ledger.wishes(s).annotations(e.settings.Keys)
+	overdue, _ := e.ledger.look(s, content{absent: true}, func() []reloader.Workload {
+		return e.index.Dependents(s, annotations)
+	})
+	// Whenever it went, pods cannot have started without it and have it.
+	e.ledger.pastOf(s)
+	e.ledger.lookedBack(s)
+	for _, w := range overdue {
+		e.intake.reload(w)
+	}
+	e.log.V(1).Info("looked for a source that is not there", "source", s.String(), "overdue", len(overdue))
+}
+
+// whoWasThere returns the workloads that are older than a source which was
+// created while no engine ran, if that counts. Only the times of both tell; what
+// was created together, as far as clocks can say, waits for nothing.
+func (e *Engine) whoWasThere(s reloader.Source, object metav1.Object) (overdue []reloader.Workload) {
+	if !e.ledger.lifecycle.afterRestart || !e.ledger.countsCreation(s) {
+		return nil
+	}
+	for _, w := range e.index.Dependents(s, object.GetAnnotations()) {
+		_, created, _ := e.intake.created(w)
+		if object.GetCreationTimestamp().Sub(created) > clockTolerance && e.ledger.miss(s, w) {
+			overdue = append(overdue, w)
+		}
+	}
+	return overdue
+}
+
+// wishes are those annotations of a source that take part in decisions: once it
+// is gone nobody can read them any more. Of a source that went while no engine
+// ran they are not known, and count as not there.
+type wishes struct{ match, ignore bool }
+
+func wishesOf(annotations map[string]string, k policy.Keys) wishes {
+	return wishes{match: annotations[k.Match] == "true", ignore: annotations[k.Ignore] == "true"}
+}
+
+// annotations is the inverse of wishesOf.
+func (w wishes) annotations(k policy.Keys) map[string]string {
+	annotations := map[string]string{}
+	if w.match {
+		annotations[k.Match] = "true"
+	}
+	if w.ignore {
+		annotations[k.Ignore] = "true"
+	}
+	return annotations
+}
+
+// wishes returns those of s at the last look.
+func (l *ledger) wishes(s reloader.Source) wishes {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a := l.sources[s]; a != nil {
+		return a.wishes
+	}
+	return wishes{}
+}
+
+// deleted is news for the event that s is gone since that version.
+func (l *ledger) deleted(s reloader.Source, version uint64) bool {
+	l.mu.Lock()
+	a := l.account(s)
+	a.gone = moment{version: version}
+	l.mu.Unlock()
+	return l.news(s, 0)
+}
+
+// countsDeletion reports whether it is a change that s is not there. What was
+// never there cannot be missed. l.mu is held.
+func (l *ledger) countsDeletion(s reloader.Source, a *account) bool {
+	return l.lifecycle.onDelete && s.Kind != reloader.SecretProviderClass && a.current != ""
+}
+
+// countsCreation reports whether it is a change that s has come into being.
+func (l *ledger) countsCreation(s reloader.Source) bool {
+	return l.lifecycle.onCreate && s.Kind != reloader.SecretProviderClass
+}
+
+// deletion is what a look at a source that is gone shows, if that counts. Its
+// version is any that an entry of the archive may have.
+func (a *account) deletion() content {
+	c := content{
+		absent:      true,
+		fingerprint: fingerprint.Deleted,
+		version:     max(a.version, a.saved.Version, 1),
+		written:     a.gone,
+		wishes:      a.wishes,
+	}
+	if a.gone.version <= a.version {
+		// Its event has yet to come, or never will.
+		c.written = moment{version: someVersion}
+	}
+	return c
+}
+
+// turnedAfter reports whether the content of the account came to be after that
+// moment. That nothing is there is no content, unless it counts.
+func (a *account) turnedAfter(since moment) bool {
+	return (!a.absent || a.current == fingerprint.Deleted) && a.written.after(since)
+}
+
+// floor is the version before which a reading that shows the source is older
+// than what is known. A first reading, though, tells of what pods had before the
+// source went.
+func (a *account) floor() uint64 {
+	if !a.read || a.gone.version == someVersion {
+		return a.version
+	}
+	return max(a.version, a.gone.version)
+}
