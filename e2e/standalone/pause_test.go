@@ -14,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/reloader/checkpoint"
@@ -339,5 +338,5 @@ func TestAReloadThatIsHeldBackDoesNotHoldThePause(t *testing.T) {
 	edit(t, ns, app.Name, "2")
 	resumed(t, app)
 	assert.Equal(t, 1, r.count(app.Workload()), "the breaker holds it back")
-	assert.Equal(t, ptr.To[int32](2), deployment(t, app).Spec.Replicas)
+	assert.Equal(t, new(int32(2)), deployment(t, app).Spec.Replicas)
 }

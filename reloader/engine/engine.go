@@ -20,6 +20,7 @@ import (
 	"k8s-reloader/reloader/index"
 	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/report"
 )
 
 // Engine turns changes of sources into reloads. Make one with New and run it
@@ -45,6 +46,10 @@ type Engine struct {
 	rollouts *rollouts
 	rivals   *rivals
 	pauses   *pauses
+	metrics  *report.Metrics // nil counts nothing
+	arrivals *arrivals
+	webhook  Webhook // nil to patch
+	leading  func(context.Context)
 
 	checkpoint *checkpoint.Store // nil without
 	lease      Lease             // nil without
@@ -76,9 +81,13 @@ func New(o Options) (*Engine, error) {
 		client:         c,
 		index:          index.New(o.Settings),
 		ledger:         newLedger(),
-		queues:         newQueues(o.Clock),
+		queues:         newQueues(o.Clock, o.Metrics.Queues()),
 		rivals:         newRivals(),
 		pauses:         newPauses(o.Settings.Keys),
+		metrics:        o.Metrics,
+		arrivals:       newArrivals(o.Metrics),
+		webhook:        o.Webhook,
+		leading:        o.Leading,
 		rollouts:       newRollouts(o.ConcurrentRollouts, o.Clock),
 		limits:         newLimits(max(0, o.ReloadsPerWorkload), o.ReloadsPerSecond, o.Clock),
 		recent:         newRecent(),
@@ -175,6 +184,7 @@ func (e *Engine) lead(ctx context.Context) {
 	defer workers.Wait()
 	defer e.queues.sources.ShutDown()
 	defer e.queues.workloads.ShutDown()
+	workers.Go(func() { e.leading(ctx) })
 	for range e.workers {
 		workers.Go(func() { work(ctx, e, e.queues.sources, e.readSource) })
 		workers.Go(func() { work(ctx, e, e.queues.workloads, e.reload) })
@@ -289,7 +299,11 @@ func work[K interface {
 		if shutDown {
 			return
 		}
+		started := e.clock.Now()
 		err := handle(ctx, key)
+		if err == nil || ctx.Err() == nil {
+			e.tally(key, e.clock.Since(started), err)
+		}
 		var stalled stalledError
 		switch {
 		case err == nil:

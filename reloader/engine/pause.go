@@ -7,6 +7,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	"k8s-reloader/reloader"
@@ -40,6 +41,32 @@ const (
 // Who owns spec.paused in managedFields has paused it. What others have paused
 // is never resumed here.
 
+// pauseSeen handles the event of a workload, as far as its pause goes.
+func (e *Engine) pauseSeen(w reloader.Workload, meta metav1.Object) {
+	if w.Kind != reloader.Deployment || e.webhook != nil || !e.pauses.seen(w, meta) {
+		return
+	}
+	e.metrics.Paused(e.pauses.count())
+	e.queues.workloads.AddAfter(w, pauseLook)
+}
+
+// pauseGone handles the event that a workload is gone.
+func (e *Engine) pauseGone(w reloader.Workload) {
+	if _, concerned := e.pauses.of(w); concerned {
+		e.pauses.gone(w)
+		e.metrics.Paused(e.pauses.count())
+	}
+}
+
+// pauseGoneExcept forgets the Deployments that are not in present, if that is
+// all of them.
+func (e *Engine) pauseGoneExcept(k reloader.WorkloadKind, present map[reloader.Workload]struct{}) {
+	if k == reloader.Deployment {
+		e.pauses.goneExcept(present)
+		e.metrics.Paused(e.pauses.count())
+	}
+}
+
 // pause is what a look at a Deployment has shown, for the reload that follows.
 type pause struct {
 	// waits is true if the reload has to wait; it is in the queue again.
@@ -63,7 +90,7 @@ func (e *Engine) pausing(ctx context.Context, w reloader.Workload, due bool) (pa
 	switch {
 	case apierrors.IsNotFound(err):
 		// The event of its deletion comes, and forgets what was due.
-		e.pauses.gone(w)
+		e.pauseGone(w)
 		return pause{waits: true}, nil
 	case err != nil:
 		return pause{}, fmt.Errorf("read %s: %w", w, err)
@@ -193,7 +220,7 @@ func rolledOut(d *appsv1.Deployment) bool {
 func (v pauseView) next(now time.Time, due bool) (change *kind.Pause, wait time.Duration) {
 	if v.paused && !v.ours {
 		if v.hasAt {
-			return &kind.Pause{At: ptr.To("")}, 0
+			return &kind.Pause{At: new("")}, 0
 		}
 		return nil, 0
 	}
@@ -201,7 +228,7 @@ func (v pauseView) next(now time.Time, due bool) (change *kind.Pause, wait time.
 		if !v.paused && v.complete {
 			// The precondition keeps it from freezing a rollout that has
 			// just begun.
-			return &kind.Pause{Paused: ptr.To(true), ResourceVersion: v.version}, wait
+			return &kind.Pause{Paused: new(true), ResourceVersion: v.version}, wait
 		}
 		return nil, wait
 	}
@@ -209,13 +236,13 @@ func (v pauseView) next(now time.Time, due bool) (change *kind.Pause, wait time.
 	if v.paused {
 		// The precondition keeps it from resuming what somebody else has
 		// paused just now.
-		c.Paused, c.ResourceVersion = ptr.To(false), v.version
+		c.Paused, c.ResourceVersion = new(false), v.version
 	}
 	switch {
 	case due && v.period > 0:
-		c.At = ptr.To(now.UTC().Format(pausedAtFormat))
+		c.At = new(now.UTC().Format(pausedAtFormat))
 	case v.hasAt:
-		c.At = ptr.To("")
+		c.At = new("")
 	}
 	if c == (kind.Pause{}) {
 		return nil, 0

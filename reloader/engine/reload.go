@@ -79,6 +79,9 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 		e.giveUp(ctx, w, to, p)
 		return nil
 	}
+	if e.webhook != nil {
+		return e.callInstead(ctx, r, debts, to)
+	}
 	started := e.clock.Now()
 	change := kind.Change{
 		UID:      to.uid,

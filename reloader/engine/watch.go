@@ -18,6 +18,7 @@ import (
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/kind"
+	"k8s-reloader/reloader/report"
 )
 
 // feed stands where a reflector has its store: it hands on what the watch
@@ -185,9 +186,16 @@ func (e *Engine) sourceFeed(of reloader.SourceKind) *feed {
 		resource: sourceResource(of),
 		synced:   make(chan struct{}),
 		seen: func(meta *metav1.PartialObjectMetadata, how arrival, _ moment) {
-			e.sourceSeen(of, meta, how)
+			if how == listed {
+				e.sourceSeen(of, meta, how)
+				return
+			}
+			e.arrivals.take(named(meta), eventOf(how), func() bool { return e.sourceSeen(of, meta, how) })
 		},
-		deleted: func(meta *metav1.PartialObjectMetadata) { e.sourceDeleted(named(meta)) },
+		deleted: func(meta *metav1.PartialObjectMetadata) {
+			s := named(meta)
+			e.arrivals.take(s, report.EventDelete, func() bool { return e.sourceDeleted(s) })
+		},
 		listed: func(items []any) {
 			present := make(map[reloader.Source]struct{})
 			for _, item := range items {
@@ -215,9 +223,7 @@ func (e *Engine) workloadFeed(k kind.Kind) *feed {
 		seen: func(meta *metav1.PartialObjectMetadata, _ arrival, since moment) {
 			w := named(meta)
 			e.intake.observe(w, meta, since)
-			if w.Kind == reloader.Deployment && e.pauses.seen(w, meta) {
-				e.queues.workloads.AddAfter(w, pauseLook)
-			}
+			e.pauseSeen(w, meta)
 			rounds, reload, by := e.rivals.seen(w, meta)
 			if rounds > 0 {
 				e.intake.takenBack(w, meta.Generation)
@@ -231,7 +237,7 @@ func (e *Engine) workloadFeed(k kind.Kind) *feed {
 		deleted: func(meta *metav1.PartialObjectMetadata) {
 			e.intake.deleted(named(meta))
 			e.rivals.gone(named(meta))
-			e.pauses.gone(named(meta))
+			e.pauseGone(named(meta))
 		},
 		listed: func(items []any) {
 			present := make(map[reloader.Workload]struct{}, len(items))
@@ -239,6 +245,7 @@ func (e *Engine) workloadFeed(k kind.Kind) *feed {
 				present[named(item.(*metav1.PartialObjectMetadata))] = struct{}{}
 			}
 			e.intake.deletedExcept(k.Name, present)
+			e.pauseGoneExcept(k.Name, present)
 		},
 	}
 }
