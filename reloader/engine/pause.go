@@ -22,6 +22,9 @@ const (
 	// pauseSkew is how far in the future a paused-at may be: another engine's
 	// clock may be ahead of ours.
 	pauseSkew = time.Minute
+	// pauseGrace is how long a reload may be held back before its Deployment
+	// is resumed without it.
+	pauseGrace = 10 * time.Second
 	// pausedAtFormat is RFC 3339; whole seconds would cut periods short.
 	pausedAtFormat = "2006-01-02T15:04:05.000Z07:00"
 )
@@ -156,8 +159,8 @@ func (e *Engine) lookAgain(w reloader.Workload) error {
 	return nil
 }
 
-// giveUp writes what the pause needs after a reload that could not be, so that
-// no Deployment stays paused because of what holds up its reload.
+// giveUp writes what the pause needs without a reload, so that no Deployment
+// stays paused because of what holds that up.
 func (e *Engine) giveUp(ctx context.Context, w reloader.Workload, to target, p pause) {
 	if p.without == nil {
 		return

@@ -59,7 +59,7 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 		defer cancel()
 	}
 	p, err := e.pausing(ctx, w, len(debts) > 0)
-	if err != nil || p.waits {
+	if err != nil || p.waits || len(debts) == 0 {
 		return err
 	}
 	to, ok := e.intake.aim(w)
@@ -76,7 +76,9 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 	if wait := e.hold(r); wait > 0 {
 		e.intake.missed(w, false)
 		e.queues.workloads.AddAfter(w, wait)
-		e.giveUp(ctx, w, to, p)
+		if wait > pauseGrace {
+			e.giveUp(ctx, w, to, p)
+		}
 		return nil
 	}
 	if e.webhook != nil {
@@ -104,7 +106,8 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 		if p.with != nil && apierrors.IsConflict(err) {
 			return e.lookAgain(w)
 		}
-		if err = e.refused(r, debts, err); err != nil {
+		err = e.refused(r, debts, err)
+		if _, stalled := errors.AsType[stalledError](err); stalled {
 			e.giveUp(ctx, w, to, p)
 		}
 		return err
