@@ -13,8 +13,11 @@
 //   - index: source <-> workloads, in memory
 //   - kind: one file per workload kind: where its template is, how it is reloaded
 //   - engine: watches -> index -> queues -> reloads
-//   - report: outcomes -> events and metrics
-//   - api: health and metrics over HTTP
+//   - report: outcomes -> events, metrics and alerts
+//   - alert: a bounded queue of messages to a chat
+//   - receiver: one post to an HTTP endpoint of somebody else's
+//   - metainfo: what runs, in a ConfigMap for tools
+//   - api: health, metrics and profiles over HTTP
 //
 // reference, policy, record and fingerprint are pure: same input, same output,
 // no I/O, no clock, no environment. index is in memory and does no I/O either.

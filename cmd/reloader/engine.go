@@ -30,6 +30,7 @@ type engineFlags struct {
 	settings       settingsFlags
 	log            logFlags
 	cluster        clusterFlags
+	report         reportFlags
 	strategy       string
 	window         time.Duration
 	verifyInterval time.Duration
@@ -60,6 +61,7 @@ has changed, and patches the workloads that depend on it and opted in.`,
 	f.settings.bind(flags)
 	f.log.bind(flags)
 	f.cluster.bind(flags)
+	f.report.bind(flags)
 	flags.StringVar(&f.strategy, "reload-strategy", string(kind.EnvVars),
 		"what a reload changes in the pod template: env-vars or annotations")
 	flags.DurationVar(&f.window, "coalesce-window", time.Second,
@@ -102,16 +104,31 @@ func (f *engineFlags) run(cmd *cobra.Command) error {
 	if f.afterRestart && (!f.onCreate || f.checkpoint == "") {
 		options.Log.Info("--sync-after-restart does nothing without --reload-on-create and --checkpoint")
 	}
+	outside, err := f.report.open(cmd.Context())
+	if err != nil {
+		return err
+	}
+	defer outside.close()
 	to, err := f.cluster.connect()
 	if err != nil {
 		return err
 	}
+	registry := newRegistry()
+	if options.Metrics, err = newMetrics(registry); err != nil {
+		return err
+	}
+	to.config.Wrap(options.Metrics.Transport)
 	options.Config = to.config
+	if outside.webhook != nil {
+		options.Webhook = outside.webhook
+	}
+	if options.Leading, err = f.report.publish(to, cmd.Flags(), outside, options.Log); err != nil {
+		return err
+	}
 	listener, err := new(net.ListenConfig).Listen(cmd.Context(), "tcp", f.listenAddress)
 	if err != nil {
 		return fmt.Errorf("--listen-address: %w", err)
 	}
-	registry := newRegistry()
 
 	// Probes are answered from the start; they wait for the engine, not the
 	// engine for them.
@@ -120,14 +137,21 @@ func (f *engineFlags) run(cmd *cobra.Command) error {
 	parts.Go(func() error {
 		return api.Serve(ctx, listener, api.Handler(func() error { return ready(running.Load()) }, registry))
 	})
+	parts.Go(func() error { return outside.serveProfiles(ctx) })
 	parts.Go(func() error {
 		options.Log.Info("starting the engine", "version", version, "server", to.server(),
 			"namespace", to.namespace, "strategy", options.Strategy)
-		events, err := f.assemble(ctx, &options, to, registry)
+		events, err := f.assemble(ctx, &options, to)
 		if err != nil {
 			return err
 		}
 		defer events.Close()
+		alerts, finish, err := outside.alerter(ctx, options.Metrics, options.Log)
+		if err != nil {
+			return err
+		}
+		defer finish()
+		options.Reporter = report.New(options.Metrics, events, alerts)
 		e, err := engine.New(options)
 		if err != nil {
 			return err
@@ -197,8 +221,8 @@ func (f *engineFlags) parse() (engine.Options, error) {
 }
 
 // assemble adds what needs the API server: the key, which it waits for, the
-// checkpoint, the lease and the reporter. The events are the caller's to close.
-func (f *engineFlags) assemble(ctx context.Context, o *engine.Options, to connection, registry prometheus.Registerer) (*report.Events, error) {
+// checkpoint, the lease and the events, which are the caller's to close.
+func (f *engineFlags) assemble(ctx context.Context, o *engine.Options, to connection) (*report.Events, error) {
 	var err error
 	if o.Key, err = f.key(ctx, o.Log, to); err != nil {
 		return nil, err
@@ -232,16 +256,7 @@ func (f *engineFlags) assemble(ctx context.Context, o *engine.Options, to connec
 			return nil, err
 		}
 	}
-	metrics, err := report.NewMetrics(registry)
-	if err != nil {
-		return nil, err
-	}
-	events, err := report.NewEvents(ctx, to.config)
-	if err != nil {
-		return nil, err
-	}
-	o.Reporter = report.New(metrics, events)
-	return events, nil
+	return report.NewEvents(ctx, to.config)
 }
 
 func (f *engineFlags) key(ctx context.Context, log logr.Logger, to connection) (fingerprint.Key, error) {

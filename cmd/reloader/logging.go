@@ -26,12 +26,17 @@ func (f *logFlags) bind(flags *pflag.FlagSet) {
 
 // logger returns the logger of the process and makes the libraries use it.
 func (f *logFlags) logger(out io.Writer) (logr.Logger, error) {
-	name := strings.ToLower(f.level)
-	if name == "warning" {
-		name = "warn"
-	}
-	level, err := zerolog.ParseLevel(name)
-	if err != nil || level == zerolog.NoLevel {
+	level, ok := map[string]zerolog.Level{
+		"trace":   zerolog.TraceLevel,
+		"debug":   zerolog.DebugLevel,
+		"info":    zerolog.InfoLevel,
+		"warn":    zerolog.WarnLevel,
+		"warning": zerolog.WarnLevel,
+		"error":   zerolog.ErrorLevel,
+		"fatal":   zerolog.FatalLevel,
+		"panic":   zerolog.PanicLevel,
+	}[strings.ToLower(f.level)]
+	if !ok {
 		return logr.Logger{}, fmt.Errorf("--log-level=%s: use trace, debug, info, warning, error, fatal or panic", f.level)
 	}
 	switch f.format {

@@ -10,17 +10,18 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/reloader/checkpoint"
 	"k8s-reloader/reloader/engine"
 	"k8s-reloader/reloader/fingerprint"
 	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/record"
 )
 
 const (
@@ -339,5 +340,84 @@ func TestAReloadThatIsHeldBackDoesNotHoldThePause(t *testing.T) {
 	edit(t, ns, app.Name, "2")
 	resumed(t, app)
 	assert.Equal(t, 1, r.count(app.Workload()), "the breaker holds it back")
-	assert.Equal(t, ptr.To[int32](2), deployment(t, app).Spec.Replicas)
+	assert.Equal(t, new(int32(2)), deployment(t, app).Spec.Replicas)
+}
+
+func TestAReloadThatIsRefusedDoesNotHoldThePause(t *testing.T) {
+	ns := namespace(t, "pause-refused")
+	app := newPausingApp(t, ns, "app", "4s")
+	_, r := startEngine(t)
+	edit(t, ns, app.Name, "1")
+	paused(t, app)
+	forbidTemplates(t, app)
+	edit(t, ns, app.Name, "2")
+	resumed(t, app)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	assert.NotZero(t, r.failed)
+	assert.Equal(t, 1, r.reloaded[app.Workload()])
+}
+
+// forbidTemplates returns when the API server refuses other pod templates.
+func forbidTemplates(t *testing.T, app fixture.App) {
+	t.Helper()
+	admission := shared.Client().AdmissionregistrationV1()
+	name := app.Namespace + "-templates"
+	_, err := admission.ValidatingAdmissionPolicies().Create(t.Context(), &admissionv1.ValidatingAdmissionPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: admissionv1.ValidatingAdmissionPolicySpec{
+			MatchConstraints: &admissionv1.MatchResources{ResourceRules: []admissionv1.NamedRuleWithOperations{{
+				RuleWithOperations: admissionv1.RuleWithOperations{
+					Operations: []admissionv1.OperationType{admissionv1.Update},
+					Rule:       admissionv1.Rule{APIGroups: []string{"apps"}, APIVersions: []string{"v1"}, Resources: []string{"deployments"}},
+				},
+			}}},
+			Validations: []admissionv1.Validation{{Expression: "object.spec.template == oldObject.spec.template"}},
+		},
+	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	_, err = admission.ValidatingAdmissionPolicyBindings().Create(t.Context(), &admissionv1.ValidatingAdmissionPolicyBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: admissionv1.ValidatingAdmissionPolicyBindingSpec{
+			PolicyName:        name,
+			ValidationActions: []admissionv1.ValidationAction{admissionv1.Deny},
+			MatchResources: &admissionv1.MatchResources{NamespaceSelector: &metav1.LabelSelector{
+				MatchLabels: map[string]string{corev1.LabelMetadataName: app.Namespace},
+			}},
+		},
+	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		_, err := deployments(app.Namespace).Patch(t.Context(), app.Name, types.MergePatchType,
+			[]byte(`{"spec":{"template":{"metadata":{"annotations":{"a":"b"}}}}}`), metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}})
+		return err != nil
+	}, soon, often)
+}
+
+func TestAPauseCarriesTheRecordForward(t *testing.T) {
+	keys := policy.DefaultKeys()
+	ns := namespace(t, "pause-record")
+	app := newPausingApp(t, ns, "app", "3s")
+	fits := func(d *appsv1.Deployment) bool {
+		rec, err := record.Decode(d.Annotations[keys.Index])
+		require.NoError(t, err)
+		return rec.Fits(record.Identity{Namespace: ns, Name: app.Name, UID: string(d.UID), Generation: d.Generation}, keys) == nil
+	}
+	d := deployment(t, app)
+	rec := record.New(record.Identity{Namespace: ns, Name: app.Name, UID: string(d.UID), Generation: d.Generation + 1}, &d.Spec.Template, keys)
+	text, err := rec.Encode()
+	require.NoError(t, err)
+	metav1.SetMetaDataAnnotation(&d.ObjectMeta, keys.Index, text)
+	d, err = deployments(ns).Update(t.Context(), d, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	require.True(t, fits(d))
+
+	_, r := startEngine(t)
+	edit(t, ns, app.Name, "1")
+	paused(t, app)
+	assert.True(t, fits(deployment(t, app)), "paused")
+	edit(t, ns, app.Name, "2")
+	require.Eventually(t, func() bool { return r.count(app.Workload()) == 2 }, soon, often)
+	resumed(t, app)
+	assert.True(t, fits(deployment(t, app)), "resumed")
 }

@@ -11,6 +11,8 @@
 //     source; shelf.go, those of a namespace; archive.go, across restarts)
 //   - reload.go: one patch per workload (target.go, what it needs)
 //   - limits.go, rollouts.go, rivals.go, pause.go: who has to wait
+//   - call.go: a webhook that is called instead of patching
+//   - tally.go, arrivals.go: what metrics count on the way
 //   - verify.go: a slow pass that corrects what trust can miss
 //
 // engine.go runs them: watches first, then, with the lease if there is one,

@@ -195,13 +195,13 @@ func startsPods(k reloader.WorkloadKind) bool { return k != reloader.CronJob }
 
 // writtenAt returns when the present content of s came to be, as far as its
 // metadata tell; zero if they do not.
-func (l *ledger) writtenAt(s reloader.Source) time.Time {
+func (l *ledger) writtenAt(s reloader.Source) moment {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if a := l.sources[s]; a != nil {
-		return a.written.time
+		return a.written
 	}
-	return time.Time{}
+	return moment{}
 }
 
 // servedKinds returns the kinds whose API is installed. One of which that

@@ -20,6 +20,7 @@ import (
 	"k8s-reloader/reloader/index"
 	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/report"
 )
 
 // Engine turns changes of sources into reloads. Make one with New and run it
@@ -53,6 +54,10 @@ type Engine struct {
 
 	podStatuses *podStatuses // nil without SecretProviderClasses
 	rotations   *rotations
+	metrics     *report.Metrics // nil counts nothing
+	arrivals    *arrivals
+	webhook     Webhook // nil to patch
+	leading     func(context.Context)
 
 	checkpoint *checkpoint.Store // nil without
 	// archived is when the checkpoint was last written before this engine led.
@@ -90,13 +95,17 @@ func New(o Options) (*Engine, error) {
 		client:         c,
 		index:          index.New(o.Settings),
 		ledger:         newLedger(),
-		queues:         newQueues(o.Clock),
+		queues:         newQueues(o.Clock, o.Metrics.Queues()),
 		rivals:         newRivals(),
 		attempts:       newAttempts(),
 		births:         newBirths(c, o.Log),
 		lenders:        newLenders(),
 		pauses:         newPauses(o.Settings.Keys),
 		rerunFinished:  o.RerunFinishedJobs,
+		metrics:        o.Metrics,
+		arrivals:       newArrivals(o.Metrics),
+		webhook:        o.Webhook,
+		leading:        o.Leading,
 		rollouts:       newRollouts(o.ConcurrentRollouts, o.Clock),
 		limits:         newLimits(max(0, o.ReloadsPerWorkload), o.ReloadsPerSecond, o.Clock),
 		recent:         newRecent(),
@@ -206,6 +215,7 @@ func (e *Engine) lead(ctx context.Context) {
 	defer e.queues.sources.ShutDown()
 	defer e.queues.workloads.ShutDown()
 	defer e.queues.carriers.ShutDown()
+	workers.Go(func() { e.leading(ctx) })
 	for range e.workers {
 		workers.Go(func() { work(ctx, e, e.queues.sources, e.readSource) })
 		workers.Go(func() { work(ctx, e, e.queues.workloads, e.reload) })
@@ -321,7 +331,11 @@ func work[K interface {
 		if shutDown {
 			return
 		}
+		started := e.clock.Now()
 		err := handle(ctx, key)
+		if err == nil || ctx.Err() == nil {
+			e.tally(key, e.clock.Since(started), err)
+		}
 		var stalled stalledError
 		switch {
 		case err == nil:

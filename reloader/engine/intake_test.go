@@ -111,7 +111,7 @@ func (a app) recorded(t *testing.T, changes ...func(*record.Record)) app {
 func newTestIntake(t *testing.T) *intake {
 	t.Helper()
 	s := policy.Settings{Keys: keys}
-	q := newQueues(clock.RealClock{})
+	q := newQueues(clock.RealClock{}, nil)
 	t.Cleanup(q.shutDown)
 	return newIntake(s, 0, index.New(s), newLedger(), q)
 }

@@ -14,6 +14,7 @@ import (
 	"k8s-reloader/reloader/fingerprint"
 	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/report"
 )
 
 // Options of an engine. The zero value of a field with a default means the
@@ -63,6 +64,15 @@ type Options struct {
 	Workers int
 	// Reporter is told the outcomes. Required.
 	Reporter Reporter
+	// Webhook is called instead of patching workloads; nil to patch. Pause
+	// periods mean nothing then.
+	Webhook Webhook
+	// Leading is called in a goroutine of its own when this engine begins to
+	// write, with a context that ends when it must not any more; default
+	// nothing.
+	Leading func(ctx context.Context)
+	// Metrics count what happens besides outcomes; nil counts nothing.
+	Metrics *report.Metrics
 	// Clock is replaced in tests; default the real one.
 	Clock clock.WithTicker
 	// Log receives keys, never objects; default none.
@@ -103,6 +113,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
+	}
+	if o.Leading == nil {
+		o.Leading = func(context.Context) {}
 	}
 	if o.Log.GetSink() == nil {
 		o.Log = logr.Discard()

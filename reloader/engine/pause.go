@@ -7,6 +7,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	"k8s-reloader/reloader"
@@ -21,6 +22,9 @@ const (
 	// pauseSkew is how far in the future a paused-at may be: another engine's
 	// clock may be ahead of ours.
 	pauseSkew = time.Minute
+	// pauseGrace is how long a reload may be held back before its Deployment
+	// is resumed without it.
+	pauseGrace = 10 * time.Second
 	// pausedAtFormat is RFC 3339; whole seconds would cut periods short.
 	pausedAtFormat = "2006-01-02T15:04:05.000Z07:00"
 )
@@ -39,6 +43,32 @@ const (
 //
 // Who owns spec.paused in managedFields has paused it. What others have paused
 // is never resumed here.
+
+// pauseSeen handles the event of a workload, as far as its pause goes.
+func (e *Engine) pauseSeen(w reloader.Workload, meta metav1.Object) {
+	if w.Kind != reloader.Deployment || e.webhook != nil || !e.pauses.seen(w, meta) {
+		return
+	}
+	e.metrics.Paused(e.pauses.count())
+	e.queues.workloads.AddAfter(w, pauseLook)
+}
+
+// pauseGone handles the event that a workload is gone.
+func (e *Engine) pauseGone(w reloader.Workload) {
+	if _, concerned := e.pauses.of(w); concerned {
+		e.pauses.gone(w)
+		e.metrics.Paused(e.pauses.count())
+	}
+}
+
+// pauseGoneExcept forgets the Deployments that are not in present, if that is
+// all of them.
+func (e *Engine) pauseGoneExcept(k reloader.WorkloadKind, present map[reloader.Workload]struct{}) {
+	if k == reloader.Deployment {
+		e.pauses.goneExcept(present)
+		e.metrics.Paused(e.pauses.count())
+	}
+}
 
 // pause is what a look at a Deployment has shown, for the reload that follows.
 type pause struct {
@@ -63,7 +93,7 @@ func (e *Engine) pausing(ctx context.Context, w reloader.Workload, due bool) (pa
 	switch {
 	case apierrors.IsNotFound(err):
 		// The event of its deletion comes, and forgets what was due.
-		e.pauses.gone(w)
+		e.pauseGone(w)
 		return pause{waits: true}, nil
 	case err != nil:
 		return pause{}, fmt.Errorf("read %s: %w", w, err)
@@ -129,8 +159,8 @@ func (e *Engine) lookAgain(w reloader.Workload) error {
 	return nil
 }
 
-// giveUp writes what the pause needs after a reload that could not be, so that
-// no Deployment stays paused because of what holds up its reload.
+// giveUp writes what the pause needs without a reload, so that no Deployment
+// stays paused because of what holds that up.
 func (e *Engine) giveUp(ctx context.Context, w reloader.Workload, to target, p pause) {
 	if p.without == nil {
 		return
@@ -193,7 +223,7 @@ func rolledOut(d *appsv1.Deployment) bool {
 func (v pauseView) next(now time.Time, due bool) (change *kind.Pause, wait time.Duration) {
 	if v.paused && !v.ours {
 		if v.hasAt {
-			return &kind.Pause{At: ptr.To("")}, 0
+			return &kind.Pause{At: new("")}, 0
 		}
 		return nil, 0
 	}
@@ -201,7 +231,7 @@ func (v pauseView) next(now time.Time, due bool) (change *kind.Pause, wait time.
 		if !v.paused && v.complete {
 			// The precondition keeps it from freezing a rollout that has
 			// just begun.
-			return &kind.Pause{Paused: ptr.To(true), ResourceVersion: v.version}, wait
+			return &kind.Pause{Paused: new(true), ResourceVersion: v.version}, wait
 		}
 		return nil, wait
 	}
@@ -209,13 +239,13 @@ func (v pauseView) next(now time.Time, due bool) (change *kind.Pause, wait time.
 	if v.paused {
 		// The precondition keeps it from resuming what somebody else has
 		// paused just now.
-		c.Paused, c.ResourceVersion = ptr.To(false), v.version
+		c.Paused, c.ResourceVersion = new(false), v.version
 	}
 	switch {
 	case due && v.period > 0:
-		c.At = ptr.To(now.UTC().Format(pausedAtFormat))
+		c.At = new(now.UTC().Format(pausedAtFormat))
 	case v.hasAt:
-		c.At = ptr.To("")
+		c.At = new("")
 	}
 	if c == (kind.Pause{}) {
 		return nil, 0

@@ -7,7 +7,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/kind"
@@ -16,10 +15,10 @@ import (
 
 func TestWhatAPauseNeedsNext(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 678_000_000, time.UTC)
-	began := kind.Pause{At: ptr.To("2026-01-02T03:04:05.678Z")}
-	resumed := kind.Pause{Paused: ptr.To(false), At: ptr.To(""), ResourceVersion: "7"}
-	resumedForMore := kind.Pause{Paused: ptr.To(false), At: began.At, ResourceVersion: "7"}
-	removed := kind.Pause{At: ptr.To("")}
+	began := kind.Pause{At: new("2026-01-02T03:04:05.678Z")}
+	resumed := kind.Pause{Paused: new(false), At: new(""), ResourceVersion: "7"}
+	resumedForMore := kind.Pause{Paused: new(false), At: began.At, ResourceVersion: "7"}
+	removed := kind.Pause{At: new("")}
 	within := pauseView{period: time.Minute, hasAt: true, at: now.Add(-20 * time.Second), version: "7"}
 	pausing := func(v pauseView, change func(*pauseView)) pauseView {
 		v.paused, v.ours = true, true
@@ -44,8 +43,8 @@ func TestWhatAPauseNeedsNext(t *testing.T) {
 		},
 		"when it has been rolled out": {
 			view:     func() pauseView { v := within; v.complete = true; return v }(),
-			want:     &kind.Pause{Paused: ptr.To(true), ResourceVersion: "7"},
-			wantDue:  &kind.Pause{Paused: ptr.To(true), ResourceVersion: "7"},
+			want:     &kind.Pause{Paused: new(true), ResourceVersion: "7"},
+			wantDue:  &kind.Pause{Paused: new(true), ResourceVersion: "7"},
 			wantWait: 40 * time.Second,
 		},
 		"while it is paused": {
@@ -69,7 +68,7 @@ func TestWhatAPauseNeedsNext(t *testing.T) {
 		},
 		"when paused-at was removed": {
 			view:    pausing(within, func(v *pauseView) { v.hasAt, v.at = false, time.Time{} }),
-			want:    &kind.Pause{Paused: ptr.To(false), ResourceVersion: "7"},
+			want:    &kind.Pause{Paused: new(false), ResourceVersion: "7"},
 			wantDue: &resumedForMore,
 		},
 		"when paused-at cannot be read": {
@@ -209,7 +208,10 @@ func TestWhenADeploymentIsLookedAt(t *testing.T) {
 			marks, concerned := p.of(w)
 			assert.Equal(t, tc.wantConcerned, concerned)
 			assert.Equal(t, tc.wantEnded, marks.ended)
-			p.gone(w)
+			p.goneExcept(map[reloader.Workload]struct{}{w: {}})
+			_, still := p.of(w)
+			assert.Equal(t, concerned, still)
+			p.goneExcept(nil)
 			_, concerned = p.of(w)
 			assert.False(t, concerned)
 		})

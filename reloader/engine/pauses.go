@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"maps"
 	"strings"
 	"sync"
 
@@ -72,6 +73,16 @@ func (p *pauses) gone(w reloader.Workload) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.concerned, w)
+}
+
+// goneExcept forgets all that are not in present.
+func (p *pauses) goneExcept(present map[reloader.Workload]struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.DeleteFunc(p.concerned, func(w reloader.Workload, _ pauseMarks) bool {
+		_, ok := present[w]
+		return !ok
+	})
 }
 
 // count returns how many Deployments are within a pause period.

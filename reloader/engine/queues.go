@@ -31,19 +31,20 @@ type queues struct {
 	carriers workqueue.TypedRateLimitingInterface[reloader.Workload]
 }
 
-func newQueues(c clock.WithTicker) *queues {
+// newQueues returns queues that count in m; nil counts nothing.
+func newQueues(c clock.WithTicker, m workqueue.MetricsProvider) *queues {
 	return &queues{
-		resolve:   newQueue[reloader.Workload]("resolve", c),
-		sources:   newQueue[reloader.Source]("sources", c),
-		workloads: newQueue[reloader.Workload]("workloads", c),
-		carriers:  newQueue[reloader.Workload]("carriers", c),
+		resolve:   newQueue[reloader.Workload]("resolve", c, m),
+		sources:   newQueue[reloader.Source]("sources", c, m),
+		workloads: newQueue[reloader.Workload]("workloads", c, m),
+		carriers:  newQueue[reloader.Workload]("carriers", c, m),
 	}
 }
 
-func newQueue[K comparable](name string, c clock.WithTicker) workqueue.TypedRateLimitingInterface[K] {
+func newQueue[K comparable](name string, c clock.WithTicker, m workqueue.MetricsProvider) workqueue.TypedRateLimitingInterface[K] {
 	return workqueue.NewTypedRateLimitingQueueWithConfig(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[K](firstRetry, lastRetry),
-		workqueue.TypedRateLimitingQueueConfig[K]{Name: name, Clock: c},
+		workqueue.TypedRateLimitingQueueConfig[K]{Name: name, Clock: c, MetricsProvider: m},
 	)
 }
 

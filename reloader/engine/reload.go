@@ -76,8 +76,13 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 	if wait := e.hold(r); wait > 0 {
 		e.intake.missed(w, false)
 		e.queues.workloads.AddAfter(w, wait)
-		e.giveUp(ctx, w, to, p)
+		if wait > pauseGrace {
+			e.giveUp(ctx, w, to, p)
+		}
 		return nil
+	}
+	if e.webhook != nil {
+		return e.callInstead(ctx, r, debts, to)
 	}
 	started := e.clock.Now()
 	change := kind.Change{
@@ -96,7 +101,8 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 		if p.with != nil && apierrors.IsConflict(err) {
 			return e.lookAgain(w)
 		}
-		if err = e.refused(attempt{r, debts, change}, err); err != nil {
+		err = e.refused(attempt{r, debts, change}, err)
+		if _, stalled := errors.AsType[stalledError](err); stalled {
 			e.giveUp(ctx, w, to, p)
 		}
 		return err
@@ -221,7 +227,7 @@ func (e *Engine) marks(debts []debt, to target) []kind.Mark {
 			Value:     contentMark(d.fingerprint) + "-" + shortHash(to.template+"/"+d.source.String()),
 			Container: to.container,
 			Env:       envName(d.source, e.siblings(d.source, debts, to)),
-			Written:   e.ledger.writtenAt(d.source),
+			Written:   e.ledger.writtenAt(d.source).time,
 		}
 		placed := false
 		for _, r := range to.references {

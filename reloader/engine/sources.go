@@ -16,15 +16,16 @@ import (
 // them all, in chunks, than to read them one by one.
 const manyUnread = 32
 
-// sourceSeen handles the event that a source is there.
-func (e *Engine) sourceSeen(of reloader.SourceKind, meta metav1.Object, how arrival) {
+// sourceSeen handles the event that a source is there. It reports whether the
+// source has to be read.
+func (e *Engine) sourceSeen(of reloader.SourceKind, meta metav1.Object, how arrival) (queued bool) {
 	s := reloader.Source{Kind: of, Namespace: meta.GetNamespace(), Name: meta.GetName()}
 	version := versionOf(meta.GetResourceVersion())
 	if how == created {
 		e.recent.created(s, version)
 	}
 	if !e.index.Depended(s) {
-		return
+		return false
 	}
 	if how == created {
 		e.ledger.created(s)
@@ -33,16 +34,21 @@ func (e *Engine) sourceSeen(of reloader.SourceKind, meta metav1.Object, how arri
 	if how == listed {
 		news = e.ledger.relisted
 	}
-	if news(s, version) {
-		e.queues.sources.Add(s)
+	if !news(s, version) {
+		return false
 	}
+	e.queues.sources.Add(s)
+	return true
 }
 
-// sourceDeleted handles the event that a source is gone since that version.
-func (e *Engine) sourceDeleted(s reloader.Source, version uint64) {
-	if e.index.Depended(s) && e.ledger.deleted(s, version) {
-		e.queues.sources.Add(s)
+// sourceDeleted handles the event that a source is gone since that version. It
+// reports whether the source has to be read.
+func (e *Engine) sourceDeleted(s reloader.Source, version uint64) (queued bool) {
+	if !e.index.Depended(s) || !e.ledger.deleted(s, version) {
+		return false
 	}
+	e.queues.sources.Add(s)
+	return true
 }
 
 // readSource handles one key of the source queue.
@@ -144,7 +150,7 @@ func (e *Engine) lookAt(ctx context.Context, s reloader.Source, object readable)
 		c.fingerprint = e.key.Secret(o.Data)
 	}
 	overdue, outdated := e.ledger.look(s, c, func() []reloader.Workload {
-		return e.index.Dependents(s, object.GetAnnotations())
+		return e.affected(s, object.GetAnnotations())
 	})
 	if outdated {
 		return fmt.Errorf("look at %s: %w", s, errOutdated)

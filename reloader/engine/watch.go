@@ -18,6 +18,7 @@ import (
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/kind"
+	"k8s-reloader/reloader/report"
 )
 
 // feed stands where a reflector has its store: it hands on what the watch
@@ -185,10 +186,15 @@ func (e *Engine) sourceFeed(of reloader.SourceKind) *feed {
 		resource: sourceResource(of),
 		synced:   make(chan struct{}),
 		seen: func(meta *metav1.PartialObjectMetadata, how arrival, _ moment) {
-			e.sourceSeen(of, meta, how)
+			if how == listed {
+				e.sourceSeen(of, meta, how)
+				return
+			}
+			e.arrivals.take(named(meta), eventOf(how), func() bool { return e.sourceSeen(of, meta, how) })
 		},
 		deleted: func(meta *metav1.PartialObjectMetadata) {
-			e.sourceDeleted(named(meta), versionOf(meta.ResourceVersion))
+			s := named(meta)
+			e.arrivals.take(s, report.EventDelete, func() bool { return e.sourceDeleted(s, versionOf(meta.ResourceVersion)) })
 		},
 		listed: func(items []any) {
 			present := make(map[reloader.Source]struct{})
@@ -221,9 +227,7 @@ func (e *Engine) workloadFeed(k kind.Kind) *feed {
 			}
 			e.lenderSeen(w, meta, since)
 			e.intake.observe(w, meta, since)
-			if w.Kind == reloader.Deployment && e.pauses.seen(w, meta) {
-				e.queues.workloads.AddAfter(w, pauseLook)
-			}
+			e.pauseSeen(w, meta)
 			rounds, reload, by := e.rivals.seen(w, meta)
 			if rounds > 0 {
 				e.intake.takenBack(w, meta.Generation)
@@ -239,7 +243,7 @@ func (e *Engine) workloadFeed(k kind.Kind) *feed {
 			e.rivals.gone(named(meta))
 			e.attempts.over(named(meta))
 			e.lenderGone(named(meta), meta)
-			e.pauses.gone(named(meta))
+			e.pauseGone(named(meta))
 		},
 		listed: func(items []any) {
 			present := make(map[reloader.Workload]struct{}, len(items))
@@ -247,6 +251,7 @@ func (e *Engine) workloadFeed(k kind.Kind) *feed {
 				present[named(item.(*metav1.PartialObjectMetadata))] = struct{}{}
 			}
 			e.intake.deletedExcept(k.Name, present)
+			e.pauseGoneExcept(k.Name, present)
 		},
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/policy"
@@ -20,19 +19,19 @@ func TestPausePatch(t *testing.T) {
 		want   string
 	}{
 		"paused, whoever has written since": {
-			pause: Pause{Paused: ptr.To(true)},
+			pause: Pause{Paused: new(true)},
 			want:  `{"metadata":{"uid":"first"},"spec":{"paused":true}}`,
 		},
 		"paused, if nobody has written since": {
-			pause: Pause{Paused: ptr.To(true), ResourceVersion: "7"},
+			pause: Pause{Paused: new(true), ResourceVersion: "7"},
 			want:  `{"metadata":{"uid":"first","resourceVersion":"7"},"spec":{"paused":true}}`,
 		},
 		"resumed": {
-			pause: Pause{Paused: ptr.To(false), At: ptr.To("")},
+			pause: Pause{Paused: new(false), At: new("")},
 			want:  `{"metadata":{"uid":"first","annotations":{"deployment.reloader.stakater.com/paused-at":null}},"spec":{"paused":null}}`,
 		},
 		"with its record": {
-			pause:  Pause{At: ptr.To("2026-01-02T03:04:05Z")},
+			pause:  Pause{At: new("2026-01-02T03:04:05Z")},
 			record: "{}",
 			want:   `{"metadata":{"uid":"first","annotations":{"deployment.reloader.stakater.com/paused-at":"2026-01-02T03:04:05Z","reloader.stakater.com/index":"{}"}}}`,
 		},
@@ -51,7 +50,7 @@ func TestAPauseGoesWithTheMarks(t *testing.T) {
 	change := Change{
 		UID: "first", Strategy: EnvVars, Record: "{}", Keys: policy.DefaultKeys(),
 		Marks: []Mark{mark(reloader.ConfigMap, "settings", "v1-a", "main")},
-		Pause: &Pause{Paused: ptr.To(false), At: ptr.To("2026-01-02T03:04:05Z")},
+		Pause: &Pause{Paused: new(false), At: new("2026-01-02T03:04:05Z")},
 	}
 	patch, err := deployment().Patch(change, nil)
 	require.NoError(t, err)

@@ -66,6 +66,10 @@ func reloadedMessage(r Reload) string {
 	return clip("Reloaded, because the content changed of " + sources(r))
 }
 
+func postedMessage(r Reload) string {
+	return clip("Called the webhook instead of reloading, because the content changed of " + sources(r))
+}
+
 func failedMessage(r Reload, outcome reloader.Outcome, err error) string {
 	next := "trying again"
 	if outcome == reloader.OutcomeStalled {

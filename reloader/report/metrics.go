@@ -2,74 +2,246 @@ package report
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"k8s-reloader/reloader"
 )
 
-// Metrics of reloads. The names and labels are those of today's Reloader where
-// it has them.
+// MetricsOptions say which metrics there are.
+type MetricsOptions struct {
+	// ByNamespace counts reloads by namespace, too: a series per namespace.
+	ByNamespace bool
+}
+
+// Metrics of an engine. The names and labels are those of today's Reloader
+// where it has them. Methods may be called by many at once and never block; on
+// a nil Metrics they do nothing.
 type Metrics struct {
-	reloads       *prometheus.CounterVec
-	actions       *prometheus.CounterVec
-	actionLatency *prometheus.HistogramVec
-	corrections   *prometheus.CounterVec
-	held          *prometheus.CounterVec
-	takenBack     *prometheus.CounterVec
-	doubtful      *prometheus.CounterVec
+	reloads          *prometheus.CounterVec
+	namespaceReloads *prometheus.CounterVec // nil without
+	actions          *prometheus.CounterVec
+	actionLatency    *prometheus.HistogramVec
+	corrections      *prometheus.CounterVec
+	held             *prometheus.CounterVec
+	takenBack        *prometheus.CounterVec
+	doubtful         *prometheus.CounterVec
+	paused           prometheus.Gauge
+	alerts           *prometheus.CounterVec
+
+	work     workMetrics
+	queues   queueMetrics
+	requests requestMetrics
+}
+
+// The values of the label result, success and error apart those of alerts.
+const (
+	resultSuccess = "success"
+	resultError   = "error"
+)
+
+func result(ok bool) string {
+	if ok {
+		return resultSuccess
+	}
+	return resultError
 }
 
 // NewMetrics returns Metrics that are registered with r. Names that are taken
 // there are an error.
-func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
+func NewMetrics(r prometheus.Registerer, o MetricsOptions) (*Metrics, error) {
 	m := &Metrics{
-		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "reloader_reload_executed_total",
-			Help: "Attempts to reload a workload, by whether they succeeded.",
-		}, []string{"success"}),
-		actions: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "reloader_action_total",
-			Help: "Attempts to reload a workload, by its kind and what came of them.",
-		}, []string{"workload_kind", "result"}),
-		actionLatency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "reloader_action_latency_seconds",
-			Help:    "Time that the patch of a workload took.",
-			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
-		}, []string{"workload_kind"}),
-		corrections: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "reloader_index_corrections_total",
-			Help: "Workloads that the index had wrong when everything was verified. Zero is normal.",
-		}, []string{"workload_kind"}),
-		doubtful: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "reloader_doubtful_changes_total",
-			Help: "Changes made while no engine ran of which it cannot be known whether the workload's pods have them.",
-		}, []string{"workload_kind"}),
-		takenBack: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "reloader_reloads_taken_back_total",
-			Help: "Times that a workload was held back, because somebody kept taking its reloads back.",
-		}, []string{"workload_kind"}),
-		held: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "reloader_reloads_held_total",
-			Help: "Times that a workload was held back, because it had been reloaded too often.",
-		}, []string{"workload_kind"}),
+		reloads:       counters("reload_executed_total", "Attempts to reload a workload, by whether they succeeded.", "success"),
+		actions:       counters("action_total", "Attempts to reload a workload, by its kind and what came of them.", "workload_kind", "result"),
+		actionLatency: histograms("action_latency_seconds", "Time that the request took which reloads a workload.", "workload_kind"),
+		corrections: counters("index_corrections_total",
+			"Workloads that the index had wrong when everything was verified. Zero is normal.", "workload_kind"),
+		doubtful: counters("doubtful_changes_total",
+			"Changes made while no engine ran of which it cannot be known whether the workload's pods have them.", "workload_kind"),
+		takenBack: counters("reloads_taken_back_total",
+			"Times that a workload was held back, because somebody kept taking its reloads back.", "workload_kind"),
+		held: counters("reloads_held_total",
+			"Times that a workload was held back, because it had been reloaded too often.", "workload_kind"),
+		paused: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace,
+			Name:      "paused_deployments",
+			Help:      "Deployments within a pause period: what changes for them is rolled out when it ends.",
+		}),
+		alerts: counters("alerts_total", "Alerts, by what came of them: sent, failed, or dropped because too many were waiting.", "result"),
+
+		work:     newWorkMetrics(),
+		queues:   newQueueMetrics(),
+		requests: newRequestMetrics(),
 	}
-	for _, c := range []prometheus.Collector{m.reloads, m.actions, m.actionLatency, m.corrections, m.held, m.takenBack, m.doubtful} {
+	all := []prometheus.Collector{
+		m.reloads, m.actions, m.actionLatency, m.corrections, m.held, m.takenBack, m.doubtful, m.paused, m.alerts,
+	}
+	if o.ByNamespace {
+		m.namespaceReloads = counters("reload_executed_total_by_namespace",
+			"Attempts to reload a workload, by whether they succeeded and by its namespace.", "success", "namespace")
+		all = append(all, m.namespaceReloads)
+	}
+	all = append(all, m.work.collectors()...)
+	all = append(all, m.queues.collectors()...)
+	all = append(all, m.requests.collectors()...)
+	for _, c := range all {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
 	}
+	// What has not happened yet is zero, and not unknown.
 	for _, success := range []bool{true, false} {
 		m.reloads.WithLabelValues(strconv.FormatBool(success))
 	}
 	return m, nil
 }
 
-func (m *Metrics) executed(r Reload, success bool) {
-	m.reloads.WithLabelValues(strconv.FormatBool(success)).Inc()
-	m.actionLatency.WithLabelValues(string(r.Workload.Kind)).Observe(r.Latency.Seconds())
+// namespace is what all names begin with.
+const namespace = "reloader"
+
+func counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
 }
 
-func (m *Metrics) action(r Reload, outcome reloader.Outcome) {
-	m.actions.WithLabelValues(string(r.Workload.Kind), string(outcome)).Inc()
+func histograms(name, help string, labels ...string) *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: namespace,
+		Name:      name,
+		Help:      help,
+		Buckets:   prometheus.ExponentialBuckets(0.001, 2, 14), // 1 ms to 8 s
+	}, labels)
+}
+
+func (m *Metrics) executed(r Reload, success bool) {
+	kind, text := string(r.Workload.Kind), strconv.FormatBool(success)
+	m.reloads.WithLabelValues(text).Inc()
+	if m.namespaceReloads != nil {
+		m.namespaceReloads.WithLabelValues(text, r.Workload.Namespace).Inc()
+	}
+	m.actions.WithLabelValues(kind, result(success)).Inc()
+	m.actionLatency.WithLabelValues(kind).Observe(r.Latency.Seconds())
+}
+
+// Paused tells how many Deployments are within a pause period.
+func (m *Metrics) Paused(n int) {
+	if m != nil {
+		m.paused.Set(float64(n))
+	}
+}
+
+// Alert counts an alert: sent, failed or dropped.
+func (m *Metrics) Alert(result string) {
+	if m != nil {
+		m.alerts.WithLabelValues(result).Inc()
+	}
+}
+
+// Event is what the watch says has happened to a source.
+type Event string
+
+// The events. What a list brings, at the start or after events were missed, is
+// none.
+const (
+	EventAdd    Event = "add"
+	EventUpdate Event = "update"
+	EventDelete Event = "delete"
+)
+
+// Received counts an event that a watch has brought.
+func (m *Metrics) Received(e Event, of reloader.SourceKind) {
+	if m != nil {
+		m.work.received.WithLabelValues(string(e), resourceType(of)).Inc()
+	}
+}
+
+// Processed counts n events as done, or one attempt to read the source as
+// failed.
+func (m *Metrics) Processed(e Event, of reloader.SourceKind, n int, ok bool) {
+	if m != nil {
+		m.work.processed.WithLabelValues(string(e), resourceType(of), result(ok)).Add(float64(n))
+	}
+}
+
+// Handled counts one key of a queue that was handled. An error has a type, of a
+// closed set; empty is success.
+func (m *Metrics) Handled(took time.Duration, errorType string) {
+	if m == nil {
+		return
+	}
+	m.work.handled.WithLabelValues(result(errorType == "")).Inc()
+	m.work.handling.Observe(took.Seconds())
+	if errorType != "" {
+		m.work.errors.WithLabelValues(errorType).Inc()
+		m.work.retries.Inc()
+	}
+}
+
+// Decided counts a workload that was looked at because a source of its has
+// changed.
+func (m *Metrics) Decided(w reloader.WorkloadKind, d reloader.Decision) {
+	if m == nil {
+		return
+	}
+	m.work.scanned.WithLabelValues(string(w)).Inc()
+	if d.Reload {
+		m.work.matched.WithLabelValues(string(w)).Inc()
+		return
+	}
+	m.work.skipped.WithLabelValues(string(d.Reason)).Inc()
+}
+
+// resourceType is the value of that label; what the CSI driver writes stands
+// for a SecretProviderClass.
+func resourceType(of reloader.SourceKind) string {
+	switch of {
+	case reloader.ConfigMap:
+		return "configmap"
+	case reloader.Secret:
+		return "secret"
+	case reloader.SecretProviderClass:
+		return "secretproviderclasspodstatus"
+	}
+	return "unknown"
+}
+
+// workMetrics are about what happens before a reload.
+type workMetrics struct {
+	received, processed       *prometheus.CounterVec
+	handled, errors           *prometheus.CounterVec
+	handling                  prometheus.Histogram
+	retries                   prometheus.Counter
+	scanned, matched, skipped *prometheus.CounterVec
+}
+
+func newWorkMetrics() workMetrics {
+	return workMetrics{
+		received: counters("events_received_total",
+			"Events of sources that the watches have brought.", "event_type", "resource_type"),
+		processed: counters("events_processed_total",
+			"Events of sources that are done (success), and failed attempts to read the source (error).", "event_type", "resource_type", "result"),
+		handled: counters("reconcile_total",
+			"Keys of the queues (workloads to resolve, sources to read, workloads to reload) that were handled.", "result"),
+		handling: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: namespace,
+			Name:      "reconcile_duration_seconds",
+			Help:      "Time that handling a key took.",
+			Buckets:   prometheus.ExponentialBuckets(0.001, 2, 14),
+		}),
+		errors: counters("errors_total", "Failures to handle a key, by their type.", "type"),
+		retries: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace,
+			Name:      "retries_total",
+			Help:      "Keys that went back to their queue after a failure.",
+		}),
+		scanned: counters("workloads_scanned_total", "Workloads that were looked at, because a source has changed that they depend on.", "kind"),
+		matched: counters("workloads_matched_total", "Workloads that a changed source reloads.", "kind"),
+		skipped: counters("skipped_total", "Workloads that depend on a changed source and are not reloaded, by the reason.", "reason"),
+	}
+}
+
+func (m workMetrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{
+		m.received, m.processed, m.handled, m.handling, m.errors, m.retries, m.scanned, m.matched, m.skipped,
+	}
 }

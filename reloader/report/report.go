@@ -19,6 +19,8 @@ type Reload struct {
 	Sources []reloader.Source
 	// Latency of the request.
 	Latency time.Duration
+	// Posted is true if a webhook was called instead of patching the workload.
+	Posted bool
 }
 
 // The reasons of events on workloads.
@@ -27,30 +29,41 @@ const (
 	reasonFailed   = "ReloadFail"
 	reasonHeld     = "ReloadHeld"
 	reasonReverted = "ReloadReverted"
+	reasonPosted   = "WebhookCalled"
 )
 
-// Reporter writes events and metrics. It is safe for concurrent use.
+// Reporter writes events and metrics and sends alerts. It is safe for
+// concurrent use.
 type Reporter struct {
 	metrics *Metrics
 	events  *Events
+	alerts  alerts
 }
 
-// New returns a Reporter; events may be nil, then there are only metrics.
-func New(m *Metrics, e *Events) *Reporter { return &Reporter{metrics: m, events: e} }
+// New returns a Reporter; without events or alerts, which may be nil, there are
+// none.
+func New(m *Metrics, e *Events, a Alerter) *Reporter {
+	return &Reporter{metrics: m, events: e, alerts: alerts{to: a}}
+}
 
 // Reloaded counts a reload and tells the workload.
 func (r *Reporter) Reloaded(reload Reload) {
 	r.metrics.executed(reload, true)
-	r.metrics.action(reload, reloader.OutcomeDone)
-	if r.events != nil {
-		r.events.write(reload, corev1.EventTypeNormal, reasonReloaded, reloadedMessage(reload))
+	r.alerts.reloaded(reload)
+	if r.events == nil {
+		return
 	}
+	if reload.Posted {
+		r.events.write(reload, corev1.EventTypeNormal, reasonPosted, postedMessage(reload))
+		return
+	}
+	r.events.write(reload, corev1.EventTypeNormal, reasonReloaded, reloadedMessage(reload))
 }
 
 // Failed counts a failed attempt and tells the workload why.
 func (r *Reporter) Failed(reload Reload, outcome reloader.Outcome, err error) {
 	r.metrics.executed(reload, false)
-	r.metrics.action(reload, outcome)
+	r.alerts.failed(reload, err)
 	if r.events != nil {
 		r.events.write(reload, corev1.EventTypeWarning, reasonFailed, failedMessage(reload, outcome, err))
 	}
@@ -60,6 +73,7 @@ func (r *Reporter) Failed(reload Reload, outcome reloader.Outcome, err error) {
 // it is held back.
 func (r *Reporter) Held(reload Reload, wait time.Duration) {
 	r.metrics.held.WithLabelValues(string(reload.Workload.Kind)).Inc()
+	r.alerts.held(reload, wait)
 	if r.events != nil {
 		r.events.write(reload, corev1.EventTypeWarning, reasonHeld, heldMessage(reload, wait))
 	}
@@ -69,6 +83,7 @@ func (r *Reporter) Held(reload Reload, wait time.Duration) {
 // tells it who.
 func (r *Reporter) TakenBack(reload Reload, by string) {
 	r.metrics.takenBack.WithLabelValues(string(reload.Workload.Kind)).Inc()
+	r.alerts.takenBack(reload, by)
 	if r.events != nil {
 		r.events.write(reload, corev1.EventTypeWarning, reasonReverted, takenBackMessage(reload, by))
 	}

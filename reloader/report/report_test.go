@@ -41,7 +41,7 @@ func source(k reloader.SourceKind, name string) reloader.Source {
 func newMetrics(t *testing.T) (*Metrics, *prometheus.Registry) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
-	m, err := NewMetrics(registry)
+	m, err := NewMetrics(registry, MetricsOptions{})
 	require.NoError(t, err)
 	return m, registry
 }
@@ -85,7 +85,7 @@ func TestEveryReloadIsOneEvent(t *testing.T) {
 	require.NoError(t, err)
 	defer events.Close()
 	m, _ := newMetrics(t)
-	r := New(m, events)
+	r := New(m, events, nil)
 	tests := map[string]struct {
 		tell          func()
 		wantType      string
@@ -122,6 +122,17 @@ func TestEveryReloadIsOneEvent(t *testing.T) {
 			wantReason:    "Reloaded",
 			wantComponent: "reloader-configmaps",
 			wantMessage:   "Reloaded, because the content changed of ConfigMap shop/settings, Secret shop/password",
+		},
+		"that was a call of the webhook": {
+			tell: func() {
+				posted := reload(source(reloader.ConfigMap, "settings"))
+				posted.Posted = true
+				r.Reloaded(posted)
+			},
+			wantType:      corev1.EventTypeNormal,
+			wantReason:    "WebhookCalled",
+			wantComponent: "reloader-configmaps",
+			wantMessage:   "Called the webhook instead of reloading, because the content changed of ConfigMap shop/settings",
 		},
 		"that failed": {
 			tell: func() {
@@ -165,7 +176,7 @@ func TestEventsAfterCloseHoldUpNothing(t *testing.T) {
 	require.NoError(t, err)
 	events.Close()
 	m, _ := newMetrics(t)
-	New(m, events).Reloaded(reload(source(reloader.ConfigMap, "settings")))
+	New(m, events, nil).Reloaded(reload(source(reloader.ConfigMap, "settings")))
 	assert.Empty(t, written)
 }
 
@@ -176,7 +187,7 @@ func TestEventsOfAServerThatIsNotThereHoldUpNothing(t *testing.T) {
 	events, err := NewEvents(ctx, config)
 	require.NoError(t, err)
 	m, registry := newMetrics(t)
-	r := New(m, events)
+	r := New(m, events, nil)
 	for range 5000 {
 		r.Reloaded(reload(source(reloader.ConfigMap, "settings")))
 	}
@@ -229,7 +240,7 @@ func FuzzClip(f *testing.F) {
 
 func TestMetrics(t *testing.T) {
 	m, registry := newMetrics(t)
-	r := New(m, nil)
+	r := New(m, nil, nil)
 	r.Reloaded(reload(source(reloader.ConfigMap, "settings")))
 	r.Failed(reload(source(reloader.ConfigMap, "settings")), reloader.OutcomeRetry, errors.New("no"))
 	r.Failed(reload(source(reloader.ConfigMap, "settings")), reloader.OutcomeStalled, errors.New("no"))
@@ -238,9 +249,8 @@ func TestMetrics(t *testing.T) {
 	require.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(`
 # HELP reloader_action_total Attempts to reload a workload, by its kind and what came of them.
 # TYPE reloader_action_total counter
-reloader_action_total{result="done",workload_kind="Deployment"} 1
-reloader_action_total{result="retry",workload_kind="Deployment"} 1
-reloader_action_total{result="stalled",workload_kind="Deployment"} 1
+reloader_action_total{result="error",workload_kind="Deployment"} 2
+reloader_action_total{result="success",workload_kind="Deployment"} 1
 # HELP reloader_index_corrections_total Workloads that the index had wrong when everything was verified. Zero is normal.
 # TYPE reloader_index_corrections_total counter
 reloader_index_corrections_total{workload_kind="StatefulSet"} 1
@@ -264,11 +274,11 @@ func TestBothOutcomesAreThereFromTheStart(t *testing.T) {
 # TYPE reloader_reload_executed_total counter
 reloader_reload_executed_total{success="false"} 0
 reloader_reload_executed_total{success="true"} 0
-`)))
+`), "reloader_reload_executed_total"))
 }
 
 func TestNamesThatAreTakenAreAnError(t *testing.T) {
 	_, registry := newMetrics(t)
-	_, err := NewMetrics(registry)
+	_, err := NewMetrics(registry, MetricsOptions{})
 	require.Error(t, err)
 }

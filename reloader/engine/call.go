@@ -1,0 +1,126 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/receiver"
+	"k8s-reloader/reloader/report"
+)
+
+// Webhook is called instead of patching a workload. receiver.Receiver is one.
+type Webhook interface {
+	// Post posts once. An error for which receiver.Refused is true is tried
+	// again slowly, any other one soon.
+	Post(ctx context.Context, contentType string, body []byte) error
+}
+
+var _ Webhook = (*receiver.Receiver)(nil)
+
+// call is the body of what is posted: one workload, and why it would be
+// reloaded.
+type call struct {
+	// ID is the same whenever the same changes are posted for the same
+	// workload: after an answer was lost, they are posted again.
+	ID       string       `json:"id"`
+	Workload callWorkload `json:"workload"`
+	Sources  []callSource `json:"sources"`
+}
+
+type callWorkload struct {
+	APIVersion string                `json:"apiVersion"`
+	Kind       reloader.WorkloadKind `json:"kind"`
+	Namespace  string                `json:"namespace"`
+	Name       string                `json:"name"`
+	UID        types.UID             `json:"uid"`
+}
+
+type callSource struct {
+	Kind      reloader.SourceKind `json:"kind"`
+	Namespace string              `json:"namespace"`
+	Name      string              `json:"name"`
+	// Reason of the decision that its change reloads the workload.
+	Reason reloader.Reason `json:"reason"`
+}
+
+// callInstead calls the webhook for what is due to a workload, and writes
+// nothing.
+func (e *Engine) callInstead(ctx context.Context, r report.Reload, debts []debt, to target) error {
+	r.Posted = true
+	// No generation is made that could be expected, and nothing rolls.
+	e.intake.missed(r.Workload, false)
+	e.rollouts.end(r.Workload)
+	body, err := json.Marshal(e.newCall(r, debts, to))
+	if err != nil {
+		return fmt.Errorf("encode the call for %s: %w", r.Workload, err)
+	}
+	started := e.clock.Now()
+	err = e.webhook.Post(ctx, "application/json", body)
+	r.Latency = e.clock.Since(started)
+	switch {
+	case err == nil:
+	case receiver.Refused(err):
+		err = stalledError{fmt.Errorf("call the webhook for %s: %w", r.Workload, err)}
+		e.reporter.Failed(r, reloader.OutcomeStalled, err)
+		return err
+	default:
+		// It may have arrived all the same: content that goes back is to be
+		// told, too.
+		e.ledger.doubt(r.Workload, debts)
+		err = fmt.Errorf("call the webhook for %s: %w", r.Workload, err)
+		e.reporter.Failed(r, reloader.OutcomeRetry, err)
+		return err
+	}
+	e.limits.reloaded(r.Workload)
+	if e.ledger.paid(r.Workload, debts) {
+		e.intake.reload(r.Workload)
+	}
+	e.reporter.Reloaded(r)
+	e.log.Info("called the webhook", "workload", r.Workload.String(), "sources", sourceNames(debts))
+	return nil
+}
+
+func (e *Engine) newCall(r report.Reload, debts []debt, to target) call {
+	c := call{Workload: callWorkload{
+		APIVersion: r.APIVersion,
+		Kind:       r.Workload.Kind,
+		Namespace:  r.Workload.Namespace,
+		Name:       r.Workload.Name,
+		UID:        r.UID,
+	}}
+	id := sha256.New()
+	fmt.Fprintf(id, "%s/%s", r.Workload, r.UID)
+	for _, d := range debts {
+		c.Sources = append(c.Sources, callSource{
+			Kind:      d.source.Kind,
+			Namespace: d.source.Namespace,
+			Name:      d.source.Name,
+			Reason:    e.reasonFor(d.source, to),
+		})
+		// Content that comes back is another change: its version tells.
+		fmt.Fprintf(id, "/%s/%s/%d", d.source, d.fingerprint, e.ledger.writtenAt(d.source).version)
+	}
+	c.ID = hex.EncodeToString(id.Sum(nil)[:16])
+	return c
+}
+
+// reasonFor returns why a change of a source reloads a workload, given that it
+// does. The source's annotations are not at hand: where the workload's own are
+// not enough, the source has the match annotation.
+func (e *Engine) reasonFor(s reloader.Source, to target) reloader.Reason {
+	referenced := false
+	for _, r := range to.references {
+		referenced = referenced || r.Kind == s.Kind && r.Name == s.Name && e.settings.Follows(r.How)
+	}
+	decision := to.policy.Decide(s.Kind, s.Name, nil, referenced)
+	if !decision.Reload {
+		decision = to.policy.Decide(s.Kind, s.Name, map[string]string{e.settings.Keys.Match: "true"}, referenced)
+	}
+	return decision.Reason
+}

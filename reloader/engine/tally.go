@@ -1,0 +1,66 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/report"
+)
+
+func eventOf(how arrival) report.Event {
+	if how == created {
+		return report.EventAdd
+	}
+	return report.EventUpdate
+}
+
+// tally counts what came of handling a key once.
+func (e *Engine) tally(key any, took time.Duration, err error) {
+	e.metrics.Handled(took, errorType(err))
+	if s, ok := key.(reloader.Source); ok {
+		e.arrivals.settle(s, err == nil)
+	}
+}
+
+// affected returns the workloads that a change of s reloads, and counts what
+// all of them decide.
+func (e *Engine) affected(s reloader.Source, annotations map[string]string) (reloads []reloader.Workload) {
+	for w, decision := range e.index.Decisions(s, annotations) {
+		e.metrics.Decided(w.Kind, decision)
+		if decision.Reload {
+			reloads = append(reloads, w)
+		}
+	}
+	return reloads
+}
+
+// errorType sorts an error into a closed set, empty for none.
+func errorType(err error) string {
+	var network net.Error
+	switch {
+	case err == nil:
+		return ""
+	case denied(err):
+		return "denied"
+	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
+		return "forbidden"
+	case apierrors.IsConflict(err), errors.Is(err, errOutdated):
+		return "conflict"
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+		return "invalid"
+	case apierrors.IsTooManyRequests(err):
+		return "throttled"
+	case apierrors.IsTimeout(err), apierrors.IsServerTimeout(err), errors.Is(err, context.DeadlineExceeded):
+		return "timeout"
+	case apierrors.ReasonForError(err) != "", apierrors.IsInternalError(err):
+		return "server"
+	case errors.As(err, &network):
+		return "network"
+	}
+	return "other"
+}
