@@ -2,12 +2,14 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	"k8s-reloader/reloader"
@@ -157,6 +159,23 @@ func (e *Engine) lookAgain(w reloader.Workload) error {
 	e.intake.missed(w, false)
 	e.queues.workloads.AddAfter(w, pauseLook)
 	return nil
+}
+
+// patch returns the patch of a reload with the pause in it.
+func (p pause) patch(k kind.Kind, c kind.Change) (body []byte, pt types.PatchType, err error) {
+	body, pt, err = k.Patch(c)
+	if err != nil || p.with == nil {
+		return body, pt, err
+	}
+	body, err = p.with.Add(body, c)
+	return body, pt, err
+}
+
+// giveUpStalled gives up if somebody has to lift what refused the reload.
+func (e *Engine) giveUpStalled(ctx context.Context, w reloader.Workload, to target, p pause, err error) {
+	if _, stalled := errors.AsType[stalledError](err); stalled {
+		e.giveUp(ctx, w, to, p)
+	}
 }
 
 // giveUp writes what the pause needs without a reload, so that no Deployment

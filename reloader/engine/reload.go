@@ -92,10 +92,7 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 		Record:   to.record,
 		Keys:     e.settings.Keys,
 	}
-	body, patchType, err := k.Patch(change)
-	if err == nil && p.with != nil {
-		body, err = p.with.Add(body, change)
-	}
+	body, patchType, err := p.patch(k, change)
 	if err != nil {
 		return err
 	}
@@ -107,9 +104,7 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 			return e.lookAgain(w)
 		}
 		err = e.refused(r, debts, err)
-		if _, stalled := errors.AsType[stalledError](err); stalled {
-			e.giveUp(ctx, w, to, p)
-		}
+		e.giveUpStalled(ctx, w, to, p, err)
 		return err
 	}
 	e.intake.landed(w, patched)
