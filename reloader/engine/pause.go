@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -157,6 +158,13 @@ func (e *Engine) lookAgain(w reloader.Workload) error {
 	e.intake.missed(w, false)
 	e.queues.workloads.AddAfter(w, pauseLook)
 	return nil
+}
+
+// giveUpStalled gives up if somebody has to lift what refused the reload.
+func (e *Engine) giveUpStalled(ctx context.Context, w reloader.Workload, to target, p pause, err error) {
+	if _, stalled := errors.AsType[stalledError](err); stalled {
+		e.giveUp(ctx, w, to, p)
+	}
 }
 
 // giveUp writes what the pause needs without a reload, so that no Deployment

@@ -102,9 +102,7 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 			return e.lookAgain(w)
 		}
 		err = e.refused(attempt{r, debts, change}, err)
-		if _, stalled := errors.AsType[stalledError](err); stalled {
-			e.giveUp(ctx, w, to, p)
-		}
+		e.giveUpStalled(ctx, w, to, p, err)
 		return err
 	}
 	return e.carriedOut(r, debts, came)
