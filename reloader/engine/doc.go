@@ -9,7 +9,10 @@
 //   - sources.go: one read of a source that changed, its fingerprint
 //   - ledger.go: which content has reached which workload (account.go, one
 //     source; shelf.go, those of a namespace; archive.go, across restarts)
-//   - reload.go: one patch per workload (target.go, what it needs)
+//   - lookback.go: what changed while no engine ran, by times (births.go, since
+//     when a pod template is there)
+//   - reload.go: one patch per workload (target.go, what it needs; attempts.go,
+//     when the answer is lost; fence.go, when the lease is)
 //   - limits.go, rollouts.go, rivals.go: who has to wait
 //   - verify.go: a slow pass that corrects what trust can miss
 //
