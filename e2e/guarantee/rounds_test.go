@@ -29,8 +29,8 @@ type effort struct {
 	soak time.Duration
 }
 
-// efforts is the whole of it with RELOADER_ROUNDS=full: about a quarter of an
-// hour on 2 cores with the race detector. Else it is a third of that.
+// efforts is the whole of it with RELOADER_ROUNDS=full: about twenty minutes on
+// 2 cores with the race detector. Else it is about five.
 func efforts() effort {
 	if os.Getenv("RELOADER_ROUNDS") == "full" {
 		return effort{
