@@ -210,8 +210,22 @@ func (e *engine) get(path string) (body string, code int) {
 	return b.String(), answer.StatusCode
 }
 
-// metric reads one metric without labels.
+// metric reads one metric; its labels, if any, are part of the name.
 func (e *engine) metric(name string) float64 {
+	e.world.t.Helper()
+	value, ok := e.lookUp(name)
+	require.True(e.world.t, ok, "no metric %s", name)
+	return value
+}
+
+// counter reads a metric that is not there before it has counted something.
+func (e *engine) counter(name string) int {
+	e.world.t.Helper()
+	value, _ := e.lookUp(name)
+	return int(value)
+}
+
+func (e *engine) lookUp(name string) (float64, bool) {
 	e.world.t.Helper()
 	body, code := e.get("/metrics")
 	require.Equal(e.world.t, http.StatusOK, code, body)
@@ -219,11 +233,10 @@ func (e *engine) metric(name string) float64 {
 		if text, ok := strings.CutPrefix(line, name+" "); ok {
 			value, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
 			require.NoError(e.world.t, err)
-			return value
+			return value, true
 		}
 	}
-	require.Failf(e.world.t, "no such metric", "%s", name)
-	return 0
+	return 0, false
 }
 
 // each does something for 0 to n-1, several at a time.

@@ -109,7 +109,7 @@ func (c *chaos) burst(event func()) {
 }
 
 func TestAPIServerRestarts(t *testing.T) {
-	w := newWorld(t, "w.restarts")
+	w := newWorld(t, "restarts")
 	c := w.chaos(20, 40)
 	e := w.engine("a", unlimited()...)
 	e.up()

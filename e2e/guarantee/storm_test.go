@@ -15,6 +15,7 @@ import (
 
 	"k8s-reloader/e2e/cluster"
 	"k8s-reloader/e2e/fixture"
+	"k8s-reloader/e2e/guarantee/fault"
 	"k8s-reloader/e2e/guarantee/history"
 )
 
@@ -50,34 +51,39 @@ func TestTwoWritersFightOverASecret(t *testing.T) {
 	var asking sync.WaitGroup
 	var answers []time.Duration
 	asking.Go(func() { answers = w.ask(ended) })
+	heldBack := func() int { return e.counter(`reloader_reloads_held_total{workload_kind="Deployment"}`) }
 	began := time.Now()
-	for i := 1; time.Since(began) < w.stormFor; i++ {
+	for i := 1; heldBack() < w.stormWorkloads; i++ {
+		require.Less(t, time.Since(began), 2*time.Minute, "%d are held back", heldBack())
 		hold(fmt.Sprint(i))
 		w.wait(time.Second)
 	}
-	held := e.proxy.Counts()
+	took, before := time.Since(began), e.proxy.Counts()
 	for i := range 5 {
 		hold(fmt.Sprint("and on ", i))
 		w.wait(time.Second)
 	}
-	requests := e.proxy.Counts().All() - held.All()
+	requests := work(e.proxy.Counts()) - work(before)
 	stop()
 	asking.Wait()
 
 	slices.Sort(answers)
 	slowest := answers[len(answers)-1]
-	t.Logf("%d workloads, %d reloads; the API server answered somebody else within %s, half the time within %s; %d requests in 5 s when all are held",
-		w.stormWorkloads, w.reloads(since), slowest.Round(time.Millisecond), answers[len(answers)/2].Round(time.Millisecond), requests)
+	t.Logf("%d workloads, %d reloads, all held after %s; the API server answered somebody else within %s, half the time within %s; %d requests in 5 s when all are held",
+		w.stormWorkloads, w.reloads(since), took.Round(time.Second), slowest.Round(time.Millisecond), answers[len(answers)/2].Round(time.Millisecond), requests)
 	assert.Less(t, slowest, 5*time.Second)
-	assert.LessOrEqual(t, w.reloads(since), stormReloads*w.stormWorkloads)
-	assert.Less(t, requests, 5*50, "requests while everybody is held back")
-	assert.GreaterOrEqual(t, e.metric(`reloader_reloads_held_total{workload_kind="Deployment"}`), float64(w.stormWorkloads))
+	assert.Less(t, requests, 5*20, "requests while everybody is held back")
 
 	// When the hold is over, everybody gets what is there then.
 	w.requireRight(3 * time.Minute)
-	assert.LessOrEqual(t, w.reloads(since), (stormReloads+1)*w.stormWorkloads)
+	assert.LessOrEqual(t, w.reloads(since), stormReloads*w.stormWorkloads+heldBack(), "one for each time of being held back, beyond those that are not too many")
 	w.history.Look(func(s *history.Story) { require.NoError(t, s.SameMarks()) })
 	e.terminate()
+}
+
+// work counts requests, those apart that only tell of it.
+func work(c fault.Counts) int {
+	return c.All() - c.Total[fault.What{Verb: "create", Resource: "events"}] - c.Total[fault.What{Verb: "patch", Resource: "events"}]
 }
 
 // ask asks the API server for something small again and again, and returns how

@@ -55,6 +55,7 @@ func TestTheLeaseGoesOnToTheNext(t *testing.T) {
 
 	release()
 	require.NoError(t, receive(t, ended, "the first ends"))
+	assert.False(t, first.Until().After(time.Now()), "what was given back is over")
 	receive(t, nextLeads, "the second leads")
 	stop()
 	require.NoError(t, receive(t, nextEnded, "the second ends"))

@@ -24,16 +24,14 @@ type births struct {
 	client *client
 	log    logr.Logger
 
-	mu      sync.Mutex // guards everything below
-	records map[recordsOf]*registry
+	mu         sync.Mutex // guards everything below
+	registries map[office]*registry
 }
 
-// recordsOf is one kind of record in one namespace.
-type recordsOf struct {
-	resource, namespace string
-}
+// office is where records are kept: a resource in a namespace.
+type office struct{ resource, namespace string }
 
-// registry is what was read of one of them.
+// registry is what was read of one office.
 type registry struct {
 	mu     sync.Mutex // guards everything below, and is held while it is read
 	read   bool
@@ -43,36 +41,33 @@ type registry struct {
 // birth is the present template of one workload.
 type birth struct {
 	revision int64
-	at       time.Time
-	// again is true if the workload has gone back to a template that it had
-	// before: it has had it for a shorter time than since at.
-	again  bool
+	// at is when the record was made.
+	at time.Time
+	// again is true if another record is newer: the workload has gone back to a
+	// template that it had before, and has had it for a shorter time than at says.
+	again bool
+	// newest is when the newest record was made.
 	newest time.Time
 }
 
 func newBirths(c *client, log logr.Logger) *births {
-	return &births{client: c, log: log, records: map[recordsOf]*registry{}}
+	return &births{client: c, log: log, registries: map[office]*registry{}}
 }
 
 // of returns the birth of the template that w has. It reports false if that
-// cannot be known: the kind keeps no records, they may not be read, or the
+// cannot be known: the kind keeps no records, they cannot be read, or the
 // controller has not made one yet.
 func (b *births) of(ctx context.Context, w reloader.Workload, uid types.UID) (birth, bool) {
-	resource := ""
-	switch w.Kind {
-	case reloader.Deployment:
-		resource = "replicasets"
-	case reloader.StatefulSet, reloader.DaemonSet:
-		resource = "controllerrevisions"
-	default:
+	resource, ok := keptAs(w.Kind)
+	if !ok {
 		return birth{}, false
 	}
-	key := recordsOf{resource, w.Namespace}
+	at := office{resource, w.Namespace}
 	b.mu.Lock()
-	r := b.records[key]
+	r := b.registries[at]
 	if r == nil {
 		r = new(registry)
-		b.records[key] = r
+		b.registries[at] = r
 	}
 	b.mu.Unlock()
 
@@ -97,11 +92,28 @@ func (b *births) of(ctx context.Context, w reloader.Workload, uid types.UID) (bi
 	return found, ok
 }
 
+const (
+	replicaSets         = "replicasets"
+	controllerRevisions = "controllerrevisions"
+)
+
+// keptAs returns the resource in which a kind's controller keeps templates.
+func keptAs(k reloader.WorkloadKind) (resource string, ok bool) {
+	switch k {
+	case reloader.Deployment:
+		return replicaSets, true
+	case reloader.StatefulSet, reloader.DaemonSet:
+		return controllerRevisions, true
+	default:
+		return "", false
+	}
+}
+
 // forget drops what was read.
 func (b *births) forget() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	clear(b.records)
+	clear(b.registries)
 }
 
 // and takes one more record of the same workload into account.
@@ -124,7 +136,7 @@ const revisionAnnotation = "deployment.kubernetes.io/revision"
 // in memory at a time.
 func (c *client) births(ctx context.Context, resource, namespace string, visit func(owner types.UID, revision int64, at time.Time)) error {
 	return inChunks(func(options *metav1.ListOptions) (string, error) {
-		if resource == "controllerrevisions" {
+		if resource == controllerRevisions {
 			list := new(appsv1.ControllerRevisionList)
 			err := c.reads.typed[appsv1.SchemeGroupVersion].Get().Namespace(namespace).Resource(resource).
 				VersionedParams(options, metav1.ParameterCodec).MaxRetries(0).Do(ctx).Into(list)

@@ -9,9 +9,15 @@
 //   - sources.go: one read of a source that changed, its fingerprint
 //   - ledger.go: which content has reached which workload (account.go, one
 //     source; shelf.go, those of a namespace; archive.go, across restarts)
-//   - reload.go: one patch per workload (target.go, what it needs)
+//   - rotation.go: what pods report of SecretProviderClasses (podstatus.go, their
+//     watch; classes.go, what it means); lifecycle.go: creation and deletion
+//   - lookback.go: what changed while no engine ran, by times (births.go, since
+//     when a pod template is there)
+//   - reload.go: one reload per workload (target.go, what it needs; effect.go,
+//     the ways of carrying it out; replace.go, Jobs; lenders.go, borrowed
+//     templates; call.go, a webhook instead; attempts.go, when the answer is
+//     lost; fence.go, when the lease is)
 //   - limits.go, rollouts.go, rivals.go, pause.go: who has to wait
-//   - call.go: a webhook that is called instead of patching
 //   - tally.go, arrivals.go: what metrics count on the way
 //   - verify.go: a slow pass that corrects what trust can miss
 //

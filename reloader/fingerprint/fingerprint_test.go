@@ -257,3 +257,13 @@ func testKey(t testing.TB) fingerprint.Key {
 	require.NoError(t, err)
 	return k
 }
+
+// TestTheIDTellsTheVersion: what was kept with fingerprints of another version
+// is not compared with those of this one.
+func TestTheIDTellsTheVersion(t *testing.T) {
+	key, err := fingerprint.NewKey(bytes.Repeat([]byte{1}, fingerprint.KeySize))
+	require.NoError(t, err)
+	version, _, found := strings.Cut(string(key.ConfigMap(data{"a": "1"}, nil)), "-")
+	require.True(t, found)
+	assert.True(t, strings.HasPrefix(key.ID(), version+"-"), key.ID())
+}

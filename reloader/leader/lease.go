@@ -189,6 +189,11 @@ func (t *timedLock) Create(ctx context.Context, record resourcelock.LeaderElecti
 // Update implements resourcelock.Interface.
 func (t *timedLock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
 	started := time.Now()
+	if record.HolderIdentity == "" {
+		// Given back: from here on another one may begin at once.
+		started = time.Time{}
+		t.renewed.Store(&started)
+	}
 	return t.note(started, t.Interface.Update(ctx, record))
 }
 

@@ -51,8 +51,13 @@ func (f Finding) String() string {
 // clockTolerance is what times can tell apart when revisions cannot.
 const clockTolerance = 6 * time.Second
 
-// crossing is how long news of a write may take to the engine.
-const crossing = 250 * time.Millisecond
+// crossing is how long news of a write may take to the engine, on a machine that
+// is not busy with something else; busy is how long they may take if the mark
+// itself tells that they had not come.
+const (
+	crossing = 250 * time.Millisecond
+	busy     = 2 * time.Second
+)
 
 // Judge judges a story that has come to its end: everything is settled. It
 // uses one order, that of the revisions. Pods have the content that was there
@@ -156,7 +161,8 @@ func (j *judge) reload(w reloader.Workload, before, after Template) []Finding {
 			return nil
 		}
 		verdict := Extra
-		crossed := !before.ByReload() && after.Seen.Sub(before.Seen) < crossing
+		took := after.Seen.Sub(before.Seen)
+		crossed := !before.ByReload() && (took < crossing || took < busy && rest(before.Marks[name]) == rest(after.Marks[name]))
 		if crossed || before.ByReload() && Fingerprint(before.Marks[name]) != Fingerprint(after.Marks[name]) {
 			verdict = Split
 		}
@@ -169,7 +175,7 @@ func (j *judge) reload(w reloader.Workload, before, after Template) []Finding {
 // started in between and could not know of it, because others changed the
 // template right before.
 func (j *judge) repeated(others, first, again Template) bool {
-	if others.ByReload() || !first.ByReload() || first.Seen.Sub(others.Seen) >= crossing {
+	if others.ByReload() || !first.ByReload() || first.Seen.Sub(others.Seen) >= busy {
 		return false
 	}
 	for name, mark := range again.Marks {

@@ -136,7 +136,25 @@ func TestJudge(t *testing.T) {
 			starts: []time.Duration{6500 * time.Millisecond},
 			want:   []Finding{{Split, app, source, 6, true}, {Extra, app, source, 7, true}},
 		},
-		"but not by the same one": {
+		"a reload whose mark tells of the template before the owner's rollout has crossed with that": {
+			happens: func(s *story) {
+				s.template(Manager, "t", settings, "a-t")
+				s.holds(source, "B")
+				s.template("kubectl", "u", settings, "a-t")
+				s.template(Manager, "u", settings, "b-t")
+			},
+			want: []Finding{{Extra, app, source, 4, false}, {Split, app, source, 7, false}},
+		},
+		"but not if its mark tells of the template after it": {
+			happens: func(s *story) {
+				s.template(Manager, "t", settings, "a-t")
+				s.holds(source, "B")
+				s.template("kubectl", "u", settings, "a-t")
+				s.template(Manager, "u", settings, "b-u")
+			},
+			want: []Finding{{Extra, app, source, 4, false}, {Extra, app, source, 7, false}},
+		},
+		"a reload that has crossed with it is not repeated by the same engine": {
 			happens: func(s *story) {
 				s.holds(source, "B")
 				s.template("kubectl", "u")

@@ -62,6 +62,9 @@ func Fingerprint(mark string) string {
 	return mark
 }
 
+// rest is what a mark's value tells of the template, empty if nothing.
+func rest(mark string) string { return strings.TrimPrefix(mark, Fingerprint(mark)) }
+
 const markPrefix = "STAKATER_"
 
 func templateOf(meta *metav1.ObjectMeta, template *corev1.PodTemplateSpec) Template {
