@@ -112,7 +112,8 @@ func (e *Engine) carries(w reloader.Workload, meta metav1.Object) bool {
 	return true
 }
 
-// endPoll is the time between two looks whether a Job is gone.
+// endPoll is the time between the deletion of a Job and the first look whether
+// it is gone, and between that and the next.
 const endPoll = time.Second
 
 // carry handles one key of the queue of carriers: it takes the steps that are
@@ -218,13 +219,8 @@ func (e *Engine) exchange(ctx context.Context, jobs kind.Kind, key reloader.Work
 	if err != nil {
 		return 0, err
 	}
-	// It may be gone by now.
-	switch _, err = e.client.workload(ctx, jobs, w); {
-	case apierrors.IsNotFound(err):
-		return 0, e.putInPlace(ctx, c)
-	case err != nil:
-		return 0, err
-	}
+	// A new one comes no sooner: under the same name, the controller of Jobs has
+	// to have seen the old one go, or it waits minutes for pods of that one.
 	return endPoll, nil
 }
 
