@@ -106,7 +106,9 @@ func sourceForms() []sourceForm {
 	}, {
 		kind:     reloader.Secret,
 		resource: corev1.SchemeGroupVersion.WithResource("secrets"),
-		body:     func(content string) map[string]any { return map[string]any{"data": map[string]any{"a": base64.StdEncoding.EncodeToString([]byte(content))}} },
+		body: func(content string) map[string]any {
+			return map[string]any{"data": map[string]any{"a": base64.StdEncoding.EncodeToString([]byte(content))}}
+		},
 		references: map[string]func(*corev1.PodSpec, string){
 			"unused": unused,
 			"env": func(pod *corev1.PodSpec, name string) {
@@ -149,7 +151,9 @@ func optIns() map[string]optIn {
 			return map[string]string{key(kind): value(name)}
 		}
 	}
-	fixed := func(key string) func(reloader.SourceKind) string { return func(reloader.SourceKind) string { return key } }
+	fixed := func(key string) func(reloader.SourceKind) string {
+		return func(reloader.SourceKind) string { return key }
+	}
 	isTrue := func(string) string { return "true" }
 	return map[string]optIn{
 		"auto":     {metadata: just(fixed(k.Auto), isTrue), follows: true},

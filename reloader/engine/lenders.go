@@ -40,7 +40,9 @@ func editionOf(meta metav1.Object, at moment) edition {
 	return edition{meta.GetUID(), meta.GetGeneration(), at}
 }
 
-func (e edition) same(other edition) bool { return e.uid == other.uid && e.generation == other.generation }
+func (e edition) same(other edition) bool {
+	return e.uid == other.uid && e.generation == other.generation
+}
 
 func newLenders() *lenders {
 	return &lenders{lent: map[reloader.Workload]*lent{}, of: map[reloader.Workload]reloader.Workload{}}
