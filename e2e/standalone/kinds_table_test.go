@@ -174,7 +174,6 @@ type cell struct {
 	sourceName string
 	annotated  map[string]string // the source
 	seen       []types.UID       // of a Job
-	uid        types.UID
 	generation int64
 }
 
@@ -260,30 +259,55 @@ func (c *cell) make(t *testing.T) error {
 	}
 	o, err := objects(t, c.kind, c.ns).Create(t.Context(), c.object(t), metav1.CreateOptions{})
 	if err == nil {
-		c.uid, c.seen = o.GetUID(), []types.UID{o.GetUID()}
+		c.seen = []types.UID{o.GetUID()}
 	}
 	return err
 }
 
+// shown is what the API server shows of all cells, by kind and name.
+type shown map[reloader.WorkloadKind]map[string]*unstructured.Unstructured
+
+func show(t *testing.T, ns string) shown {
+	t.Helper()
+	all := shown{}
+	for _, k := range kind.All() {
+		all[k.Name] = map[string]*unstructured.Unstructured{}
+		for _, o := range listed(t, k.Name, ns) {
+			all[k.Name][o.GetName()] = &o
+		}
+	}
+	return all
+}
+
+// runs counts the Jobs that a CronJob controls.
+func (s shown) runs(of types.UID) (n int) {
+	for _, o := range s[reloader.Job] {
+		if owner := metav1.GetControllerOf(o); owner != nil && owner.UID == of {
+			n++
+		}
+	}
+	return n
+}
+
 // rolled counts the reloads that the API server shows, given that nobody else
 // has changed anything.
-func (c *cell) rolled(t *testing.T) int {
+func (c *cell) rolled(t *testing.T, s shown) int {
 	t.Helper()
-	switch o := c.read(t); {
+	o := s[c.kind][c.name]
+	require.NotNil(t, o, c.name)
+	switch {
 	case c.kind == reloader.CronJob:
-		return len(jobsOf(t, o))
+		return s.runs(o.GetUID())
 	case c.kind == reloader.Job:
 		if last := c.seen[len(c.seen)-1]; o.GetUID() != last {
 			c.seen = append(c.seen, o.GetUID())
 		}
 		return len(c.seen) - 1
 	case c.variant.lends:
-		// The controllers write annotations, which count as well.
-		template := templateOf(t, c.lender.read(t))
-		return marksOf(template)
-	default:
-		return int(o.GetGeneration() - c.generation)
+		// Controllers write annotations of the Deployment, which count as well.
+		return marksOf(templateOf(t, s[reloader.Deployment][c.name]))
 	}
+	return int(o.GetGeneration() - c.generation)
 }
 
 // marksOf is 1 if the template has a mark of ours.
@@ -326,7 +350,7 @@ func TestEveryCell(t *testing.T) {
 			})
 			all := cells(t, ns)
 			inParallel(t, all, func(c *cell) error { return c.make(t) })
-			settle(t, all)
+			settle(t, ns, all)
 			_, r := startEngine(t, func(o *engine.Options) { o.Strategy = strategy })
 			t.Logf("%d cells", len(all))
 
@@ -337,12 +361,13 @@ func TestEveryCell(t *testing.T) {
 				// another label.
 				inParallel(t, all, func(c *cell) error { return c.write(t, content, "b"+content) })
 				never(t, func() bool { return total(r, all) != (i+1)*len(all) })
+				now := show(t, ns)
 				for _, c := range all {
 					want := i + 1
 					if c.variant.lends {
 						want = 1
 					}
-					assert.Equal(t, want, c.rolled(t), c.name)
+					assert.Equal(t, want, c.rolled(t, now), c.name)
 				}
 			}
 		})
@@ -350,19 +375,20 @@ func TestEveryCell(t *testing.T) {
 }
 
 // settle waits until controllers leave the generations alone.
-func settle(t *testing.T, all []*cell) {
+func settle(t *testing.T, ns string, all []*cell) {
 	t.Helper()
-	for _, c := range all {
-		require.Eventually(t, func() bool {
-			o := c.read(t)
+	require.Eventually(t, func() bool {
+		now := show(t, ns)
+		for _, c := range all {
+			o := now[c.kind][c.name]
 			c.generation = o.GetGeneration()
-			if c.kind != reloader.Deployment {
-				return true
+			// A Deployment's revision is an annotation, and those count.
+			if c.kind == reloader.Deployment && o.GetAnnotations()["deployment.kubernetes.io/revision"] == "" {
+				return false
 			}
-			// Its revision is an annotation, and those count.
-			return o.GetAnnotations()["deployment.kubernetes.io/revision"] != ""
-		}, time.Minute, often, c.name)
-	}
+		}
+		return true
+	}, time.Minute, 500*time.Millisecond)
 }
 
 func total(r *reports, all []*cell) (n int) {

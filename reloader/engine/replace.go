@@ -3,11 +3,11 @@ package engine
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/kind"
@@ -84,11 +84,8 @@ func (e *Engine) ownerGoes(ctx context.Context, m *kind.Manifest) (bool, error) 
 	if owner == nil {
 		return false, nil
 	}
-	gv, err := schema.ParseGroupVersion(owner.APIVersion)
-	if err != nil {
-		return false, nil
-	}
-	k, ok := kind.ByGroupKind(gv.Group, owner.Kind)
+	group, _, _ := strings.Cut(owner.APIVersion, "/")
+	k, ok := kind.ByGroupKind(group, owner.Kind)
 	if !ok {
 		return false, nil
 	}

@@ -33,8 +33,8 @@ func TestWhatACronJobStarts(t *testing.T) {
 		want bool
 	}{
 		"one Job":                                  {with: func(*batchv1.CronJob) {}, want: true},
-		"nothing while it is suspended":            {with: func(o *batchv1.CronJob) { o.Spec.Suspend = ptr.To(true) }},
-		"nothing while it is being deleted":        {with: func(o *batchv1.CronJob) { o.DeletionTimestamp = ptr.To(metav1.Now()) }},
+		"nothing while it is suspended":            {with: func(o *batchv1.CronJob) { o.Spec.Suspend = new(true) }},
+		"nothing while it is being deleted":        {with: func(o *batchv1.CronJob) { o.DeletionTimestamp = new(metav1.Now()) }},
 		"nothing if it says that this was started": {with: func(o *batchv1.CronJob) { o.Annotations = rememberedBy(t, changeOf(settingsMark("v1-a"))) }},
 		"one Job if it says that another was":      {with: func(o *batchv1.CronJob) { o.Annotations = rememberedBy(t, changeOf(settingsMark("v1-b"))) }, want: true},
 	}
@@ -54,7 +54,7 @@ func TestWhatACronJobStarts(t *testing.T) {
 			}
 			assert.Equal(t, "manual", run.Job.Annotations["cronjob.kubernetes.io/instantiate"])
 			assert.Equal(t, []metav1.OwnerReference{{
-				APIVersion: "batch/v1", Kind: "CronJob", Name: "web", UID: "first", Controller: ptr.To(true),
+				APIVersion: "batch/v1", Kind: "CronJob", Name: "web", UID: "first", Controller: new(true),
 			}}, run.Job.OwnerReferences)
 			assert.Contains(t, run.Job.Spec.Template.Spec.Containers[0].Env, corev1.EnvVar{Name: "STAKATER_SETTINGS_CONFIGMAP", Value: "v1-a"})
 			assert.Equal(t, "first", RunsFor(job().Manifest(run.Job)))
@@ -116,7 +116,7 @@ func standing() *batchv1.Job {
 			Namespace: "shop", Name: "web", UID: "first", ResourceVersion: "7", Generation: 1, Finalizers: []string{"example.com/wait"},
 			Labels: map[string]string{"team": "a"}, Annotations: map[string]string{"note": "b", policy.DefaultKeys().Index: "old"},
 			OwnerReferences: []metav1.OwnerReference{
-				{APIVersion: "batch/v1", Kind: "CronJob", Name: "nightly", UID: "owner", Controller: ptr.To(true), BlockOwnerDeletion: ptr.To(true)},
+				{APIVersion: "batch/v1", Kind: "CronJob", Name: "nightly", UID: "owner", Controller: new(true), BlockOwnerDeletion: new(true)},
 				{APIVersion: "v1", Kind: "ConfigMap", Name: "other", UID: "other"},
 			},
 		},
@@ -135,13 +135,13 @@ func TestAReplacementGoesThroughItsCarrier(t *testing.T) {
 	tests := map[string]func(*batchv1.Job){
 		"with a selector that was generated": func(*batchv1.Job) {},
 		"with a selector of its own": func(o *batchv1.Job) {
-			o.Spec.ManualSelector = ptr.To(true)
+			o.Spec.ManualSelector = new(true)
 			o.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}
 			o.Spec.Template.Labels = map[string]string{"app": "web"}
 		},
 		"without owners":                   func(o *batchv1.Job) { o.OwnerReferences = nil },
 		"without labels and annotations":   func(o *batchv1.Job) { o.Labels, o.Annotations, o.Spec.Template.Labels = nil, nil, nil },
-		"that says that it shall not wait": func(o *batchv1.Job) { o.Spec.Suspend = ptr.To(false) },
+		"that says that it shall not wait": func(o *batchv1.Job) { o.Spec.Suspend = new(false) },
 	}
 	for name, with := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -210,8 +210,8 @@ func TestAReplacementGoesThroughItsCarrier(t *testing.T) {
 
 func TestJobsThatNothingReplaces(t *testing.T) {
 	tests := map[string]func(*batchv1.Job){
-		"one that is being deleted": func(o *batchv1.Job) { o.DeletionTimestamp = ptr.To(metav1.Now()) },
-		"one that is suspended":     func(o *batchv1.Job) { o.Spec.Suspend = ptr.To(true) },
+		"one that is being deleted": func(o *batchv1.Job) { o.DeletionTimestamp = new(metav1.Now()) },
+		"one that is suspended":     func(o *batchv1.Job) { o.Spec.Suspend = new(true) },
 		"one that has the marks": func(o *batchv1.Job) {
 			o.Spec.Template.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "STAKATER_SETTINGS_CONFIGMAP", Value: "v1-a"}}
 		},
