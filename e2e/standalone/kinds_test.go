@@ -47,10 +47,13 @@ func objects(t *testing.T, k reloader.WorkloadKind, ns string) dynamic.ResourceI
 
 func resources(t *testing.T, r schema.GroupVersionResource, ns string) dynamic.ResourceInterface {
 	t.Helper()
-	c, err := dynamic.NewForConfig(shared.RESTConfig())
-	require.NoError(t, err)
-	return c.Resource(r).Namespace(ns)
+	return untyped().Resource(r).Namespace(ns)
 }
+
+// untyped is the administrator's client for objects of any kind.
+var untyped = sync.OnceValue(func() *dynamic.DynamicClient { //nolint:gochecknoglobals // one connection, as the cluster's
+	return dynamic.NewForConfigOrDie(shared.RESTConfig())
+})
 
 // workload describes one of any kind.
 type workload struct {

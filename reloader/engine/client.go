@@ -20,7 +20,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
-	"k8s.io/utils/ptr"
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/kind"
@@ -305,7 +304,7 @@ func (c *client) deleteJob(ctx context.Context, namespace, name string, only met
 		Body(&metav1.DeleteOptions{
 			Preconditions: &only,
 			// The default for Jobs leaves the pods running.
-			PropagationPolicy: ptr.To(metav1.DeletePropagationBackground),
+			PropagationPolicy: new(metav1.DeletePropagationBackground),
 		}).
 		Do(ctx).Error()
 	if err != nil {

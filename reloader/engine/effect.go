@@ -112,11 +112,11 @@ func (e *Engine) run(ctx context.Context, k kind.Kind, m *kind.Manifest, c kind.
 	if run.Job == nil {
 		return effect{why: "nothing to start: it has been, or is suspended, or is being deleted"}, nil
 	}
-	clear, err := e.clear(ctx, m, run)
+	ready, err := e.makeWay(ctx, m, run)
 	if err != nil {
 		return effect{}, err
 	}
-	if !clear {
+	if !ready {
 		return effect{wait: forbidPoll}, nil
 	}
 	_, err = e.client.createJob(ctx, run.Job)
@@ -146,9 +146,9 @@ func (e *Engine) remember(ctx context.Context, k kind.Kind, m *kind.Manifest, c 
 	return effect{done: true, written: written}, err
 }
 
-// clear makes way for a run as the CronJob's concurrency policy wants it. It
+// makeWay makes way for a run as the CronJob's concurrency policy wants it. It
 // reports false if the run has to wait.
-func (e *Engine) clear(ctx context.Context, m *kind.Manifest, run kind.Run) (bool, error) {
+func (e *Engine) makeWay(ctx context.Context, m *kind.Manifest, run kind.Run) (bool, error) {
 	if run.Concurrency != batchv1.ForbidConcurrent && run.Concurrency != batchv1.ReplaceConcurrent {
 		return true, nil
 	}

@@ -77,7 +77,7 @@ func (a app) object() runtime.Object {
 		return &appsv1.StatefulSet{ObjectMeta: *a.meta(), Spec: appsv1.StatefulSetSpec{Template: a.template()}}
 	case reloader.DaemonSet:
 		return &appsv1.DaemonSet{ObjectMeta: *a.meta(), Spec: appsv1.DaemonSetSpec{Template: a.template()}}
-	case reloader.Deployment:
+	default:
 	}
 	return &appsv1.Deployment{ObjectMeta: *a.meta(), Spec: appsv1.DeploymentSpec{Template: a.template()}}
 }

@@ -3,11 +3,11 @@ package engine
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/kind"
@@ -84,11 +84,8 @@ func (e *Engine) ownerGoes(ctx context.Context, m *kind.Manifest) (bool, error) 
 	if owner == nil {
 		return false, nil
 	}
-	gv, err := schema.ParseGroupVersion(owner.APIVersion)
-	if err != nil {
-		return false, nil
-	}
-	k, ok := kind.ByGroupKind(gv.Group, owner.Kind)
+	group, _, _ := strings.Cut(owner.APIVersion, "/")
+	k, ok := kind.ByGroupKind(group, owner.Kind)
 	if !ok {
 		return false, nil
 	}
@@ -112,7 +109,8 @@ func (e *Engine) carries(w reloader.Workload, meta metav1.Object) bool {
 	return true
 }
 
-// endPoll is the time between two looks whether a Job is gone.
+// endPoll is the time between the deletion of a Job and the first look whether
+// it is gone, and between that and the next.
 const endPoll = time.Second
 
 // carry handles one key of the queue of carriers: it takes the steps that are
@@ -218,13 +216,8 @@ func (e *Engine) exchange(ctx context.Context, jobs kind.Kind, key reloader.Work
 	if err != nil {
 		return 0, err
 	}
-	// It may be gone by now.
-	switch _, err = e.client.workload(ctx, jobs, w); {
-	case apierrors.IsNotFound(err):
-		return 0, e.putInPlace(ctx, c)
-	case err != nil:
-		return 0, err
-	}
+	// A new one comes no sooner: under the same name, the controller of Jobs has
+	// to have seen the old one go, or it waits minutes for pods of that one.
 	return endPoll, nil
 }
 

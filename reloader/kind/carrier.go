@@ -69,7 +69,7 @@ func NewCarrier(m *Manifest, c Change, replacement *batchv1.Job) (*batchv1.Job, 
 		}
 		owner.Controller = nil
 	}
-	o.Spec.Suspend = ptr.To(true)
+	o.Spec.Suspend = new(true)
 	text, err := json.Marshal(n)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", carrierAnnotation, err)
@@ -131,7 +131,7 @@ func (c Carrier) Replacement() *batchv1.Job {
 	delete(o.Annotations, carrierAnnotation)
 	for i := range o.OwnerReferences {
 		if o.OwnerReferences[i].UID == c.note.Controller {
-			o.OwnerReferences[i].Controller = ptr.To(true)
+			o.OwnerReferences[i].Controller = new(true)
 		}
 	}
 	return o

@@ -77,7 +77,7 @@ func RunOf(m *Manifest, c Change) (Run, error) {
 				Kind:       string(reloader.CronJob),
 				Name:       o.Name,
 				UID:        o.UID,
-				Controller: ptr.To(true),
+				Controller: new(true),
 				// Without blockOwnerDeletion: to set it needs a right on the
 				// owner's finalizers where the API server enforces that.
 			}},

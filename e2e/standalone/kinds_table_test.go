@@ -1,0 +1,414 @@
+package standalone
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/engine"
+	"k8s-reloader/reloader/kind"
+	"k8s-reloader/reloader/policy"
+)
+
+// The table: every kind with every source, every form of reference and every
+// form of opt-in, once with each strategy. A cell changes twice, which makes two
+// reloads; its source is written as it was, and gets another label, which makes
+// none.
+
+// variant is a kind, in one of the forms in which it is reloaded.
+type variant struct {
+	name string
+	kind reloader.WorkloadKind
+	// annotations beside those that opt in.
+	annotations map[string]string
+	// lends is true if the template is a Deployment's that the workload names.
+	lends bool
+	// without says why an opt-in cannot be; empty if it can.
+	without map[string]string
+}
+
+func variants() []variant {
+	return []variant{
+		{name: "deployment", kind: reloader.Deployment},
+		{name: "statefulset", kind: reloader.StatefulSet},
+		{name: "daemonset", kind: reloader.DaemonSet},
+		{name: "cronjob", kind: reloader.CronJob},
+		{name: "job", kind: reloader.Job},
+		{name: "deploymentconfig", kind: reloader.DeploymentConfig},
+		{name: "rollout", kind: reloader.Rollout},
+		{name: "restart", kind: reloader.Rollout, annotations: map[string]string{policy.DefaultKeys().RolloutStrategy: "restart"}},
+		{name: "lender", kind: reloader.Rollout, lends: true, without: map[string]string{
+			"template": "the template is the Deployment's, and opts in the Deployment",
+		}},
+	}
+}
+
+// sourceForm is a kind of source: how it is written, and by what a pod can use
+// it.
+type sourceForm struct {
+	kind     reloader.SourceKind
+	resource schema.GroupVersionResource
+	// body has the content that makes it what it is.
+	body func(content string) map[string]any
+	// references by name; nothing else can name this kind.
+	references map[string]func(pod *corev1.PodSpec, name string)
+}
+
+func sourceForms() []sourceForm {
+	first := func(pod *corev1.PodSpec) *corev1.Container { return &pod.Containers[0] }
+	object := func(name string) corev1.LocalObjectReference { return corev1.LocalObjectReference{Name: name} }
+	mounted := func(pod *corev1.PodSpec, source corev1.VolumeSource) {
+		pod.Volumes = append(pod.Volumes, corev1.Volume{Name: "v", VolumeSource: source})
+		first(pod).VolumeMounts = append(first(pod).VolumeMounts, corev1.VolumeMount{Name: "v", MountPath: "/v"})
+	}
+	unused := func(*corev1.PodSpec, string) {}
+	return []sourceForm{{
+		kind:     reloader.ConfigMap,
+		resource: corev1.SchemeGroupVersion.WithResource("configmaps"),
+		body:     func(content string) map[string]any { return map[string]any{"data": map[string]any{"a": content}} },
+		references: map[string]func(*corev1.PodSpec, string){
+			"unused": unused,
+			"env": func(pod *corev1.PodSpec, name string) {
+				first(pod).Env = []corev1.EnvVar{{Name: "A", ValueFrom: &corev1.EnvVarSource{
+					ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: object(name), Key: "a"},
+				}}}
+			},
+			"env-from": func(pod *corev1.PodSpec, name string) {
+				first(pod).EnvFrom = []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: object(name)}}}
+			},
+			"volume": func(pod *corev1.PodSpec, name string) {
+				mounted(pod, corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: object(name)}})
+			},
+			"projected": func(pod *corev1.PodSpec, name string) {
+				mounted(pod, corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+					{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: object(name)}},
+				}}})
+			},
+			"init": func(pod *corev1.PodSpec, name string) {
+				pod.InitContainers = []corev1.Container{{Name: "init", Image: "registry.example/init:1", EnvFrom: []corev1.EnvFromSource{
+					{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: object(name)}},
+				}}}
+			},
+		},
+	}, {
+		kind:     reloader.Secret,
+		resource: corev1.SchemeGroupVersion.WithResource("secrets"),
+		body: func(content string) map[string]any {
+			return map[string]any{"data": map[string]any{"a": base64.StdEncoding.EncodeToString([]byte(content))}}
+		},
+		references: map[string]func(*corev1.PodSpec, string){
+			"unused": unused,
+			"env": func(pod *corev1.PodSpec, name string) {
+				first(pod).Env = []corev1.EnvVar{{Name: "A", ValueFrom: &corev1.EnvVarSource{
+					SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: object(name), Key: "a"},
+				}}}
+			},
+			"env-from": func(pod *corev1.PodSpec, name string) {
+				first(pod).EnvFrom = []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: object(name)}}}
+			},
+			"volume": func(pod *corev1.PodSpec, name string) {
+				mounted(pod, corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: name}})
+			},
+			"projected": func(pod *corev1.PodSpec, name string) {
+				mounted(pod, corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+					{Secret: &corev1.SecretProjection{LocalObjectReference: object(name)}},
+				}}})
+			},
+			"init": func(pod *corev1.PodSpec, name string) {
+				pod.InitContainers = []corev1.Container{{Name: "init", Image: "registry.example/init:1", EnvFrom: []corev1.EnvFromSource{
+					{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: object(name)}},
+				}}}
+			},
+		},
+	}}
+}
+
+// optIn is a form of saying that changes matter.
+type optIn struct {
+	// metadata, template and source annotations.
+	metadata, template, source func(kind reloader.SourceKind, name string) map[string]string
+	// follows is true if it needs a reference to act through.
+	follows bool
+}
+
+func optIns() map[string]optIn {
+	k := policy.DefaultKeys()
+	just := func(key func(reloader.SourceKind) string, value func(string) string) func(reloader.SourceKind, string) map[string]string {
+		return func(kind reloader.SourceKind, name string) map[string]string {
+			return map[string]string{key(kind): value(name)}
+		}
+	}
+	fixed := func(key string) func(reloader.SourceKind) string {
+		return func(reloader.SourceKind) string { return key }
+	}
+	isTrue := func(string) string { return "true" }
+	return map[string]optIn{
+		"auto":     {metadata: just(fixed(k.Auto), isTrue), follows: true},
+		"typed":    {metadata: just(k.TypedAuto, isTrue), follows: true},
+		"named":    {metadata: just(k.Named, func(name string) string { return "other," + name })},
+		"pattern":  {metadata: just(k.Named, func(name string) string { return name[:len(name)-1] + ".$" })},
+		"search":   {metadata: just(fixed(k.Search), isTrue), source: just(fixed(k.Match), isTrue), follows: true},
+		"template": {template: just(fixed(k.Auto), isTrue), follows: true},
+	}
+}
+
+// cell is one workload and its source.
+type cell struct {
+	workload
+	variant    variant
+	lender     workload
+	source     sourceForm
+	sourceName string
+	annotated  map[string]string // the source
+	seen       []types.UID       // of a Job
+	generation int64
+}
+
+// cells returns all that can exist, and tells of the others why not.
+func cells(t *testing.T, ns string) (all []*cell) {
+	t.Helper()
+	absent := map[string]int{}
+	for _, v := range variants() {
+		for _, source := range sourceForms() {
+			for reference, use := range source.references {
+				for opt, in := range optIns() {
+					name := strings.ToLower(strings.Join([]string{v.name, string(source.kind), reference, opt}, "-"))
+					switch {
+					case v.without[opt] != "":
+						absent[v.name+" "+opt+": "+v.without[opt]]++
+						continue
+					case reference == "unused" && in.follows:
+						absent["unused "+opt+": there is no reference to follow"]++
+						continue
+					}
+					all = append(all, newCell(ns, name, v, source, use, in))
+				}
+			}
+		}
+	}
+	for why, n := range absent {
+		t.Logf("%d cells cannot exist, %s", n, why)
+	}
+	return all
+}
+
+func newCell(ns, name string, v variant, source sourceForm, use func(*corev1.PodSpec, string), in optIn) *cell {
+	c := &cell{variant: v, source: source, sourceName: name}
+	pod := corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "registry.example/app:1"}}}
+	use(&pod, name)
+	annotations := map[string]string{}
+	add := func(to map[string]string, of func(reloader.SourceKind, string) map[string]string) map[string]string {
+		if of == nil {
+			return to
+		}
+		for key, value := range of(source.kind, name) {
+			to[key] = value
+		}
+		return to
+	}
+	for key, value := range v.annotations {
+		annotations[key] = value
+	}
+	c.annotated = add(map[string]string{}, in.source)
+	c.workload = workload{
+		kind: v.kind, ns: ns, name: name, pod: pod,
+		annotations:         add(annotations, in.metadata),
+		templateAnnotations: add(map[string]string{}, in.template),
+	}
+	if v.lends {
+		c.lender = workload{kind: reloader.Deployment, ns: ns, name: name, pod: pod}
+		c.workload = borrowing(ns, name, name, c.annotations)
+		c.replicas = 0
+	}
+	return c
+}
+
+func (c *cell) write(t *testing.T, content, label string) error {
+	t.Helper()
+	o := &unstructured.Unstructured{Object: c.source.body(content)}
+	o.SetGroupVersionKind(c.source.resource.GroupVersion().WithKind(string(c.source.kind)))
+	o.SetName(c.sourceName)
+	o.SetAnnotations(c.annotated)
+	o.SetLabels(map[string]string{"label": label})
+	_, err := resources(t, c.source.resource, c.ns).Apply(t.Context(), c.sourceName, o, metav1.ApplyOptions{FieldManager: "test", Force: true})
+	return err
+}
+
+func (c *cell) make(t *testing.T) error {
+	t.Helper()
+	if err := c.write(t, "1", "a"); err != nil {
+		return err
+	}
+	if c.variant.lends {
+		if _, err := objects(t, reloader.Deployment, c.ns).Create(t.Context(), c.lender.object(t), metav1.CreateOptions{}); err != nil {
+			return err
+		}
+	}
+	o, err := objects(t, c.kind, c.ns).Create(t.Context(), c.object(t), metav1.CreateOptions{})
+	if err == nil {
+		c.seen = []types.UID{o.GetUID()}
+	}
+	return err
+}
+
+// shown is what the API server shows of all cells, by kind and name.
+type shown map[reloader.WorkloadKind]map[string]*unstructured.Unstructured
+
+func show(t *testing.T, ns string) shown {
+	t.Helper()
+	all := shown{}
+	for _, k := range kind.All() {
+		all[k.Name] = map[string]*unstructured.Unstructured{}
+		for _, o := range listed(t, k.Name, ns) {
+			all[k.Name][o.GetName()] = &o
+		}
+	}
+	return all
+}
+
+// runs counts the Jobs that a CronJob controls.
+func (s shown) runs(of types.UID) (n int) {
+	for _, o := range s[reloader.Job] {
+		if owner := metav1.GetControllerOf(o); owner != nil && owner.UID == of {
+			n++
+		}
+	}
+	return n
+}
+
+// rolled counts the reloads that the API server shows, given that nobody else
+// has changed anything.
+func (c *cell) rolled(t *testing.T, s shown) int {
+	t.Helper()
+	o := s[c.kind][c.name]
+	require.NotNil(t, o, c.name)
+	switch {
+	case c.kind == reloader.CronJob:
+		return s.runs(o.GetUID())
+	case c.kind == reloader.Job:
+		if last := c.seen[len(c.seen)-1]; o.GetUID() != last {
+			c.seen = append(c.seen, o.GetUID())
+		}
+		return len(c.seen) - 1
+	case c.variant.lends:
+		// Controllers write annotations of the Deployment, which count as well.
+		return marksOf(templateOf(t, s[reloader.Deployment][c.name]))
+	}
+	return int(o.GetGeneration() - c.generation)
+}
+
+// marksOf is 1 if the template has a mark of ours.
+func marksOf(template corev1.PodTemplateSpec) int {
+	if template.Annotations[policy.DefaultKeys().LastReloadedFrom] != "" {
+		return 1
+	}
+	for _, v := range template.Spec.Containers[0].Env {
+		if strings.HasPrefix(v.Name, "STAKATER_") {
+			return 1
+		}
+	}
+	return 0
+}
+
+// inParallel does the same for all cells.
+func inParallel(t *testing.T, all []*cell, do func(*cell) error) {
+	t.Helper()
+	var g errgroup.Group
+	g.SetLimit(16)
+	for _, c := range all {
+		g.Go(func() error {
+			if err := do(c); err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			return nil
+		})
+	}
+	require.NoError(t, g.Wait())
+}
+
+func TestEveryCell(t *testing.T) {
+	everyKind(t)
+	for _, strategy := range []kind.Strategy{kind.EnvVars, kind.Annotations} {
+		t.Run(string(strategy), func(t *testing.T) {
+			ns := namespace(t, "table-"+string(strategy))
+			// Its thousands of objects are in the way of the tests that follow.
+			t.Cleanup(func() {
+				_ = shared.Client().CoreV1().Namespaces().Delete(context.Background(), ns, metav1.DeleteOptions{})
+			})
+			all := cells(t, ns)
+			inParallel(t, all, func(c *cell) error { return c.make(t) })
+			settle(t, ns, all)
+			_, r := startEngine(t, func(o *engine.Options) { o.Strategy = strategy })
+			t.Logf("%d cells", len(all))
+
+			for i, content := range []string{"2", "3"} {
+				inParallel(t, all, func(c *cell) error { return c.write(t, content, "a") })
+				requireCount(t, r, all, i+1)
+				// What was there is written again, by another hand and with
+				// another label.
+				inParallel(t, all, func(c *cell) error { return c.write(t, content, "b"+content) })
+				never(t, func() bool { return total(r, all) != (i+1)*len(all) })
+				now := show(t, ns)
+				for _, c := range all {
+					want := i + 1
+					if c.variant.lends {
+						want = 1
+					}
+					assert.Equal(t, want, c.rolled(t, now), c.name)
+				}
+			}
+		})
+	}
+}
+
+// settle waits until controllers leave the generations alone.
+func settle(t *testing.T, ns string, all []*cell) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		now := show(t, ns)
+		for _, c := range all {
+			o := now[c.kind][c.name]
+			c.generation = o.GetGeneration()
+			// A Deployment's revision is an annotation, and those count.
+			if c.kind == reloader.Deployment && o.GetAnnotations()["deployment.kubernetes.io/revision"] == "" {
+				return false
+			}
+		}
+		return true
+	}, time.Minute, 500*time.Millisecond)
+}
+
+func total(r *reports, all []*cell) (n int) {
+	for _, c := range all {
+		n += r.count(c.key())
+	}
+	return n
+}
+
+func requireCount(t *testing.T, r *reports, all []*cell, want int) {
+	t.Helper()
+	var missing []string
+	ok := assert.Eventually(t, func() bool {
+		missing = nil
+		for _, c := range all {
+			if r.count(c.key()) != want {
+				missing = append(missing, fmt.Sprintf("%s: %d", c.name, r.count(c.key())))
+			}
+		}
+		return len(missing) == 0
+	}, 2*time.Minute, 50*time.Millisecond)
+	require.True(t, ok, "want %d: %d cells differ: %.2000s", want, len(missing), strings.Join(missing, "\n"))
+}

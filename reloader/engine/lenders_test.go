@@ -1,0 +1,134 @@
+package engine
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/kind"
+)
+
+func borrower(name string) reloader.Workload {
+	return reloader.Workload{Kind: reloader.Rollout, Namespace: "shop", Name: name}
+}
+
+func TestWhoHasToLookAtALenderAgain(t *testing.T) {
+	first, second := borrower("first"), borrower("second")
+	l := newLenders()
+	assert.Empty(t, l.seen(web, edition{uid: "a", generation: 1, at: at(1)}), "nobody borrows")
+	l.borrow(first, web)
+	l.borrow(second, web)
+	assert.ElementsMatch(t, []reloader.Workload{first, second}, l.seen(web, edition{uid: "a", generation: 2, at: at(2)}))
+	assert.Empty(t, l.seen(web, edition{uid: "a", generation: 2, at: at(3)}), "a status is no news")
+
+	since, ok := l.newer(first, edition{uid: "a", generation: 1, at: at(1)})
+	assert.True(t, ok)
+	assert.Equal(t, at(2), since)
+	_, ok = l.newer(first, edition{uid: "a", generation: 2, at: at(2)})
+	assert.False(t, ok)
+	_, ok = l.newer(first, edition{uid: "a", generation: 3, at: at(4)})
+	assert.False(t, ok, "its event comes")
+
+	l.borrow(second, reloader.Workload{})
+	assert.Equal(t, []reloader.Workload{first}, l.seen(web, edition{at: at(5)}), "it is gone")
+	l.borrow(first, borrower("other"))
+	assert.Empty(t, l.seen(web, edition{uid: "b", generation: 1, at: at(6)}))
+	l.borrow(first, reloader.Workload{})
+	assert.Empty(t, l.lent, "nothing is kept for nobody")
+	assert.Empty(t, l.of)
+}
+
+// A Rollout is resolved by way of the Deployment that it names, and again when
+// that one changes, also while it is being read.
+func TestABorrowedTemplateIsFollowed(t *testing.T) {
+	lender := newApp(web)
+	var e *Engine
+	meanwhile := func() {}
+	server := play(t, func(r request) (int, http.Header, any) {
+		switch r.path {
+		case "/apis/argoproj.io/v1alpha1/namespaces/shop/rollouts/rolls":
+			return http.StatusOK, nil, map[string]any{
+				"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout",
+				"metadata": map[string]any{"namespace": "shop", "name": "rolls", "uid": "first", "generation": 1, "annotations": map[string]any{keys.Auto: "true"}},
+				"spec":     map[string]any{"workloadRef": map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}},
+			}
+		case "/apis/apps/v1/namespaces/shop/deployments/web":
+			o := lender.object()
+			o.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"})
+			meanwhile()
+			return http.StatusOK, nil, o
+		}
+		return failure(apierrors.NewNotFound(schema.GroupResource{Resource: "any"}, r.path))
+	})
+	e = newTestEngine(t, server.config, new(told))
+	w := borrower("rolls")
+	e.intake.observe(w, &metav1.ObjectMeta{
+		Namespace: "shop", Name: "rolls", UID: "first", Generation: 1, Annotations: map[string]string{keys.Auto: "true"},
+	}, at(10))
+	require.NoError(t, resolveQueued(t, e))
+	assert.Equal(t, []reloader.Source{settings}, e.index.DependsOn(w))
+
+	lender.configMaps, lender.generation, lender.version = []string{"settings", "more"}, 2, "20"
+	e.lenderSeen(web, lender.meta(), at(20))
+	require.NoError(t, resolveQueued(t, e))
+	assert.ElementsMatch(t, []reloader.Source{settings, configMap("more")}, e.index.DependsOn(w))
+
+	// What is read here is old by the time it arrives.
+	lender.generation, lender.version = 3, "30"
+	e.lenderSeen(web, lender.meta(), at(30))
+	meanwhile = func() {
+		meanwhile = func() {}
+		lender.configMaps, lender.generation, lender.version = []string{"more"}, 4, "40"
+		e.lenderSeen(web, lender.meta(), at(40))
+	}
+	require.NoError(t, resolveQueued(t, e))
+	assert.Equal(t, []reloader.Source{configMap("more")}, e.index.DependsOn(w))
+	assert.True(t, e.intake.allResolved())
+	assert.Equal(t, at(40), e.intake.workloads[w].since)
+}
+
+func TestKindsThatAreNotInstalledAreLeftOut(t *testing.T) {
+	tests := map[string]struct {
+		answer func(request) (int, http.Header, any)
+		want   bool
+	}{
+		"the group is not there": {answer: func(request) (int, http.Header, any) {
+			return failure(apierrors.NewNotFound(schema.GroupResource{}, ""))
+		}},
+		"the group is there for others": {answer: func(request) (int, http.Header, any) {
+			return http.StatusOK, nil, metav1.APIResourceList{APIResources: []metav1.APIResource{{Name: "workflows"}}}
+		}},
+		"it is there": {answer: func(request) (int, http.Header, any) {
+			return http.StatusOK, nil, metav1.APIResourceList{APIResources: []metav1.APIResource{{Name: "rollouts"}, {Name: "deploymentconfigs"}}}
+		}, want: true},
+		"nobody knows": {answer: func(request) (int, http.Header, any) {
+			return failure(apierrors.NewInternalError(errAnswer))
+		}, want: true},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			e := newTestEngine(t, play(t, tc.answer).config, new(told))
+			var got []reloader.WorkloadKind
+			for _, k := range e.servedKinds(t.Context()) {
+				got = append(got, k.Name)
+			}
+			want := []reloader.WorkloadKind{reloader.Deployment, reloader.StatefulSet, reloader.DaemonSet, reloader.CronJob, reloader.Job}
+			if tc.want {
+				want = append(want, reloader.Rollout, reloader.DeploymentConfig)
+			}
+			assert.Equal(t, want, got)
+		})
+	}
+}
+
+func TestOnlyACronJobsTemplateIsForLater(t *testing.T) {
+	for _, k := range kind.All() {
+		assert.Equal(t, k.Name != reloader.CronJob, startsPods(k.Name), k.Name)
+	}
+}

@@ -1,0 +1,282 @@
+package kind
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/policy"
+)
+
+func sprintf(format string, args ...any) string { return fmt.Sprintf(format, args...) }
+
+func changeOf(marks ...Mark) Change {
+	return Change{UID: "first", Strategy: EnvVars, Marks: marks, Keys: policy.DefaultKeys()}
+}
+
+func settingsMark(value string) Mark { return mark(reloader.ConfigMap, "settings", value, "main") }
+
+func TestWhatACronJobStarts(t *testing.T) {
+	tests := map[string]struct {
+		with func(*batchv1.CronJob)
+		want bool
+	}{
+		"one Job":                                  {with: func(*batchv1.CronJob) {}, want: true},
+		"nothing while it is suspended":            {with: func(o *batchv1.CronJob) { o.Spec.Suspend = new(true) }},
+		"nothing while it is being deleted":        {with: func(o *batchv1.CronJob) { o.DeletionTimestamp = new(metav1.Now()) }},
+		"nothing if it says that this was started": {with: func(o *batchv1.CronJob) { o.Annotations = rememberedBy(t, changeOf(settingsMark("v1-a"))) }},
+		"one Job if it says that another was":      {with: func(o *batchv1.CronJob) { o.Annotations = rememberedBy(t, changeOf(settingsMark("v1-b"))) }, want: true},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			o := example(t, cronJob()).(*batchv1.CronJob)
+			o.Spec.ConcurrencyPolicy = batchv1.ForbidConcurrent
+			tc.with(o)
+			before := o.DeepCopy()
+			run, err := RunOf(cronJob().Manifest(o), changeOf(settingsMark("v1-a")))
+			require.NoError(t, err)
+			assert.Equal(t, before, o)
+			assert.Equal(t, batchv1.ForbidConcurrent, run.Concurrency)
+			require.Equal(t, tc.want, run.Job != nil)
+			if !tc.want {
+				return
+			}
+			assert.Equal(t, "manual", run.Job.Annotations["cronjob.kubernetes.io/instantiate"])
+			assert.Equal(t, []metav1.OwnerReference{{
+				APIVersion: "batch/v1", Kind: "CronJob", Name: "web", UID: "first", Controller: new(true),
+			}}, run.Job.OwnerReferences)
+			assert.Contains(t, run.Job.Spec.Template.Spec.Containers[0].Env, corev1.EnvVar{Name: "STAKATER_SETTINGS_CONFIGMAP", Value: "v1-a"})
+			assert.Equal(t, "first", RunsFor(job().Manifest(run.Job)))
+		})
+	}
+	_, err := RunOf(deployment().Manifest(example(t, deployment())), changeOf(settingsMark("v1-a")))
+	require.Error(t, err)
+}
+
+func rememberedBy(t *testing.T, c Change) map[string]string {
+	t.Helper()
+	patch, err := c.Remembers(&Manifest{Meta: new(metav1.ObjectMeta)})
+	require.NoError(t, err)
+	var o metav1.PartialObjectMetadata
+	require.NoError(t, json.Unmarshal(patch.Body, &o))
+	return o.Annotations
+}
+
+func TestTheNameOfARun(t *testing.T) {
+	name := func(cronJobName string, uid types.UID, marks ...Mark) string {
+		o := example(t, cronJob()).(*batchv1.CronJob)
+		o.Name, o.UID = cronJobName, uid
+		run, err := RunOf(cronJob().Manifest(o), changeOf(marks...))
+		require.NoError(t, err)
+		return run.Job.Name
+	}
+	a, b := settingsMark("v1-a"), mark(reloader.Secret, "password", "v1-b", "main")
+	later := a
+	later.Written = time.Unix(1000, 0)
+	base := name("nightly", "first", a)
+	assert.Equal(t, base, name("nightly", "first", a))
+	assert.Equal(t, name("nightly", "first", a, b), name("nightly", "first", b, a))
+	for what, other := range map[string]string{
+		"another CronJob":                   name("nightly", "second", a),
+		"another content":                   name("nightly", "first", settingsMark("v1-c")),
+		"another source":                    name("nightly", "first", b),
+		"one more source":                   name("nightly", "first", a, b),
+		"the same content at another time":  name("nightly", "first", later),
+		"another name, cut where they meet": name("nightly."+strings.Repeat("a", 80), "first", a),
+	} {
+		assert.NotEqual(t, base, other, what)
+	}
+	for _, long := range []string{strings.Repeat("a", 63), strings.Repeat("a", 51) + ".bc", strings.Repeat("a", 51) + "-.bc"} {
+		got := name(long, "first", a)
+		assert.LessOrEqual(t, len(got), 63)
+		assert.NotContains(t, got, ".-")
+		assert.NotContains(t, got, "--")
+	}
+}
+
+// standing is a Job as the API server shows one that runs.
+func standing() *batchv1.Job {
+	labels := map[string]string{"app": "web"}
+	for _, l := range generatedLabels() {
+		labels[l] = "first"
+	}
+	return &batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "shop", Name: "web", UID: "first", ResourceVersion: "7", Generation: 1, Finalizers: []string{"example.com/wait"},
+			Labels: map[string]string{"team": "a"}, Annotations: map[string]string{"note": "b", policy.DefaultKeys().Index: "old"},
+			OwnerReferences: []metav1.OwnerReference{
+				{APIVersion: "batch/v1", Kind: "CronJob", Name: "nightly", UID: "owner", Controller: new(true), BlockOwnerDeletion: new(true)},
+				{APIVersion: "v1", Kind: "ConfigMap", Name: "other", UID: "other"},
+			},
+		},
+		Spec: batchv1.JobSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{batchv1.ControllerUidLabel: "first"}},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main"}}},
+			},
+		},
+		Status: batchv1.JobStatus{Active: 1},
+	}
+}
+
+func TestAReplacementGoesThroughItsCarrier(t *testing.T) {
+	tests := map[string]func(*batchv1.Job){
+		"with a selector that was generated": func(*batchv1.Job) {},
+		"with a selector of its own": func(o *batchv1.Job) {
+			o.Spec.ManualSelector = new(true)
+			o.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}
+			o.Spec.Template.Labels = map[string]string{"app": "web"}
+		},
+		"without owners":                   func(o *batchv1.Job) { o.OwnerReferences = nil },
+		"without labels and annotations":   func(o *batchv1.Job) { o.Labels, o.Annotations, o.Spec.Template.Labels = nil, nil, nil },
+		"that says that it shall not wait": func(o *batchv1.Job) { o.Spec.Suspend = new(false) },
+	}
+	for name, with := range tests {
+		t.Run(name, func(t *testing.T) {
+			old := standing()
+			with(old)
+			before := old.DeepCopy()
+			m := job().Manifest(old)
+			c := changeOf(settingsMark("v1-a"))
+			c.Record = "new"
+			replacement, err := Replacement(m, c)
+			require.NoError(t, err)
+			carried, err := NewCarrier(m, c, replacement)
+			require.NoError(t, err)
+			assert.Equal(t, before, old)
+
+			assert.True(t, *carried.Spec.Suspend)
+			assert.NotEqual(t, "web", carried.Name)
+			assert.True(t, IsCarrier(carried))
+			assert.Nil(t, metav1.GetControllerOf(carried))
+			assert.Len(t, carried.OwnerReferences, len(old.OwnerReferences))
+
+			// The API server adds to it what it adds to every Job.
+			carried.UID = "carrier"
+			if !ptr.Deref(carried.Spec.ManualSelector, false) {
+				carried.Spec.Selector = standing().Spec.Selector
+				if carried.Spec.Template.Labels == nil {
+					carried.Spec.Template.Labels = map[string]string{}
+				}
+				for _, l := range generatedLabels() {
+					carried.Spec.Template.Labels[l] = "carrier"
+				}
+			}
+			carrier, ok := CarrierOf(job().Manifest(carried))
+			require.True(t, ok)
+			assert.Equal(t, m.Workload(), carrier.Workload())
+			assert.Equal(t, old.UID, carrier.Replaces())
+			assert.Equal(t, []reloader.Source{settingsMark("").Source}, carrier.Sources())
+			assert.False(t, carrier.Ending())
+			assert.Equal(t, replacement, carrier.Replacement())
+
+			announced, err := carrier.Announce()
+			require.NoError(t, err)
+			var patch metav1.PartialObjectMetadata
+			require.NoError(t, json.Unmarshal(announced.Body, &patch))
+			carried.Annotations[carrierAnnotation] = patch.Annotations[carrierAnnotation]
+			carrier, ok = CarrierOf(job().Manifest(carried))
+			require.True(t, ok)
+			assert.True(t, carrier.Ending())
+			assert.Equal(t, replacement, carrier.Replacement())
+
+			assert.Equal(t, "new", replacement.Annotations[policy.DefaultKeys().Index])
+			assert.Empty(t, replacement.UID)
+			assert.Empty(t, replacement.ResourceVersion)
+			assert.Empty(t, replacement.Finalizers)
+			assert.Empty(t, replacement.Status)
+			for _, owner := range replacement.OwnerReferences {
+				assert.Nil(t, owner.BlockOwnerDeletion)
+			}
+			assert.Equal(t, m.Template.Labels, job().Manifest(replacement).Template.Labels)
+			again, err := Replacement(job().Manifest(replacement), c)
+			require.NoError(t, err)
+			assert.Nil(t, again, "it has the marks")
+		})
+	}
+}
+
+func TestJobsThatNothingReplaces(t *testing.T) {
+	tests := map[string]func(*batchv1.Job){
+		"one that is being deleted": func(o *batchv1.Job) { o.DeletionTimestamp = new(metav1.Now()) },
+		"one that is suspended":     func(o *batchv1.Job) { o.Spec.Suspend = new(true) },
+		"one that has the marks": func(o *batchv1.Job) {
+			o.Spec.Template.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "STAKATER_SETTINGS_CONFIGMAP", Value: "v1-a"}}
+		},
+	}
+	for name, with := range tests {
+		t.Run(name, func(t *testing.T) {
+			o := standing()
+			with(o)
+			replacement, err := Replacement(job().Manifest(o), changeOf(settingsMark("v1-a")))
+			require.NoError(t, err)
+			assert.Nil(t, replacement)
+		})
+	}
+	_, err := Replacement(deployment().Manifest(example(t, deployment())), changeOf(settingsMark("v1-a")))
+	require.Error(t, err)
+}
+
+func TestWhatIsNoCarrier(t *testing.T) {
+	for name, note := range map[string]string{
+		"nothing": "", "no JSON": "hunter2", "no name": `{"uid":"a","sources":[{"kind":"Secret","name":"a"}]}`,
+		"no UID": `{"name":"a","sources":[{"kind":"Secret","name":"a"}]}`, "no sources": `{"name":"a","uid":"b"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := standing()
+			o.Annotations[carrierAnnotation] = note
+			_, ok := CarrierOf(job().Manifest(o))
+			assert.False(t, ok)
+		})
+	}
+	assert.False(t, IsCarrier(standing()))
+	_, ok := CarrierOf(deployment().Manifest(example(t, deployment())))
+	assert.False(t, ok)
+}
+
+func TestFinished(t *testing.T) {
+	o := standing()
+	assert.False(t, Finished(job().Manifest(o)))
+	o.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionFalse}, {Type: batchv1.JobSuspended, Status: corev1.ConditionTrue}}
+	assert.False(t, Finished(job().Manifest(o)))
+	assert.Equal(t, "owner", RunsFor(job().Manifest(o)))
+	o.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobFailed, Status: corev1.ConditionTrue}}
+	assert.True(t, Finished(job().Manifest(o)))
+	assert.Empty(t, RunsFor(job().Manifest(o)))
+}
+
+// What the metadata remember is bounded, says so when asked for the same, and
+// never stops doing so because of what stood there.
+func FuzzRemember(f *testing.F) {
+	f.Add("", "settings", "v1-a")
+	f.Add(`{"type":"CONFIGMAP","name":"settings","namespace":"shop","hash":"v1-a","containerRefs":[]}`, "settings", "v1-b")
+	f.Add(`{"also":[{"name":"a"},{"name":"a"}]}`, "a", "")
+	f.Add("null", "a", "b")
+	f.Fuzz(func(t *testing.T, text, name, value string) {
+		if name == "" || strings.ToValidUTF8(name+value, "") != name+value {
+			return
+		}
+		c := changeOf(mark(reloader.ConfigMap, name, value, "main"))
+		once, _, err := c.remember(text)
+		require.NoError(t, err)
+		twice, done, err := c.remember(once)
+		require.NoError(t, err)
+		assert.True(t, done)
+		assert.Equal(t, once, twice)
+		var from reloadedFrom
+		require.NoError(t, json.Unmarshal([]byte(once), &from))
+		assert.Less(t, len(from.Also), maxRemembered)
+	})
+}
