@@ -57,6 +57,7 @@ func (e *Engine) resolveAll(ctx context.Context, k kind.Kind, w reloader.Workloa
 
 func (e *Engine) supplied(m *kind.Manifest) {
 	if e.intake.supply(m) {
+		e.lookAgain(m.Workload())
 		e.log.V(1).Info("worked out references without a record", "workload", m.Workload().String())
 	}
 }

@@ -155,6 +155,7 @@ func (e *Engine) lookAt(s reloader.Source, object readable) error {
 		}
 		overdue = append(overdue, e.whoWasThere(s, object)...)
 	}
+	overdue = e.moved(s, c, object, overdue)
 	for _, w := range overdue {
 		e.intake.reload(w)
 	}

@@ -106,6 +106,7 @@ func (in *intake) landed(w reloader.Workload, patched metav1.Object) {
 	if patched.GetGeneration() == t.expected {
 		t.made = t.expected
 	}
+	t.legacy = nil
 	t.expected = 0
 }
 

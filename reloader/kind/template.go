@@ -68,8 +68,9 @@ type (
 		Spec     spec     `json:"spec"`
 	}
 	metadata struct {
-		UID         types.UID         `json:"uid,omitempty"`
-		Annotations map[string]string `json:"annotations,omitempty"`
+		UID types.UID `json:"uid,omitempty"`
+		// An annotation that is nil is removed.
+		Annotations map[string]*string `json:"annotations,omitempty"`
 	}
 	spec struct {
 		Template template `json:"template"`
@@ -112,17 +113,20 @@ func templatePatch(c Change) ([]byte, types.PatchType, error) {
 	})
 	p := object{Metadata: metadata{UID: c.UID}}
 	if c.Record != "" {
-		p.Metadata.Annotations = map[string]string{c.Keys.Index: c.Record}
+		p.Metadata.Annotations = map[string]*string{c.Keys.Index: &c.Record}
 	}
 	switch c.Strategy {
 	case EnvVars:
+		// A mark that was left by the other strategy is newer than a variable of
+		// the same content: with it gone, that variable starts pods.
+		p.Spec.Template.Metadata = &metadata{Annotations: map[string]*string{c.Keys.LastReloadedFrom: nil}}
 		p.Spec.Template.Spec = &podSpec{Containers: markedContainers(marks)}
 	case Annotations:
 		from, err := json.Marshal(reloadedFromOf(marks))
 		if err != nil {
 			return nil, "", fmt.Errorf("encode %s: %w", c.Keys.LastReloadedFrom, err)
 		}
-		p.Spec.Template.Metadata = &metadata{Annotations: map[string]string{c.Keys.LastReloadedFrom: string(from)}}
+		p.Spec.Template.Metadata = &metadata{Annotations: map[string]*string{c.Keys.LastReloadedFrom: new(string(from))}}
 	default:
 		return nil, "", fmt.Errorf("unknown reload strategy %q", c.Strategy)
 	}
