@@ -65,6 +65,8 @@ type tracked struct {
 	template    string
 	container   string
 	annotations map[string]string
+	// legacy marks of the template, as far as it was read.
+	legacy legacyMarks
 }
 
 func newIntake(s policy.Settings, window time.Duration, x *index.Index, l *ledger, q *queues) *intake {
@@ -159,6 +161,7 @@ func (in *intake) supply(m *kind.Manifest) bool {
 		return false
 	}
 	in.admit(w, t, m.Meta.Annotations, rec)
+	t.legacy = legacyMarksOf(m.Template, in.settings.Keys)
 	return true
 }
 
@@ -192,6 +195,7 @@ func (in *intake) admit(w reloader.Workload, t *tracked, annotations map[string]
 		t.window = window
 	}
 	t.template, t.container, t.annotations = rec.Template, rec.Container, rec.Annotations
+	t.legacy = nil
 	if !t.resolved {
 		t.resolved = true
 		in.unresolved--

@@ -67,6 +67,7 @@ func (e *Engine) supplied(ctx context.Context, m *kind.Manifest) error {
 		e.log.Error(m.Unreadable, "cannot read the pod template: only what the annotations name is followed", "workload", w.String())
 	}
 	if e.intake.supply(m) {
+		e.lookForMarks(w)
 		e.log.V(1).Info("worked out references without a record", "workload", w.String())
 	}
 	if at, changed := e.lenders.newer(w, read); changed {

@@ -163,6 +163,7 @@ func (e *Engine) lookAt(ctx context.Context, s reloader.Source, object readable)
 		overdue = append(overdue, e.whoWasThere(s, object)...)
 	case none, lookingBack:
 	}
+	overdue = e.moved(s, c, object, overdue)
 	e.ledger.lookedBack(s)
 	for _, w := range overdue {
 		e.intake.reload(w)

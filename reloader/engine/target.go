@@ -114,6 +114,7 @@ func (in *intake) landed(w reloader.Workload, patched metav1.Object) {
 		in.unresolved++
 		in.queues.resolve.Add(w)
 	}
+	t.legacy = nil
 	t.expected = 0
 }
 

@@ -120,7 +120,7 @@ func (c Carrier) Announce() (Patch, error) {
 	if err != nil {
 		return Patch{}, fmt.Errorf("encode %s: %w", carrierAnnotation, err)
 	}
-	p := object{Metadata: metadata{UID: c.object.UID, Annotations: map[string]string{carrierAnnotation: string(text)}}}
+	p := object{Metadata: metadata{UID: c.object.UID, Annotations: map[string]*string{carrierAnnotation: new(string(text))}}}
 	return p.encode(types.MergePatchType)
 }
 

@@ -178,7 +178,7 @@ func TestPatchesOfCustomResources(t *testing.T) {
 				// Once the marks are there, nothing is left to write.
 				marked := m.Template.DeepCopy()
 				require.NoError(t, c.markTemplate(marked))
-				assert.True(t, c.marks(marked))
+				assert.True(t, c.MarkedIn(marked))
 				if k.Reads(tc.strategy) {
 					m.Template = marked
 					again, err := k.Patch(c, m)

@@ -275,23 +275,25 @@ func TestPatch(t *testing.T) {
 	proxy := mark(reloader.ConfigMap, "proxy", "v1-c", "sidecar")
 	unmounted := proxy
 	unmounted.UsedBy = nil
+	// The mark of the other strategy goes.
+	const unmarked = `"metadata":{"annotations":{"reloader.stakater.com/last-reloaded-from":null}}`
 	tests := map[string]struct {
 		change Change
 		want   string
 	}{
 		"one variable": {
 			change: Change{UID: "first", Strategy: EnvVars, Marks: []Mark{settings}},
-			want: `{"metadata":{"uid":"first"},"spec":{"template":{"spec":{"containers":[
+			want: `{"metadata":{"uid":"first"},"spec":{"template":{` + unmarked + `,"spec":{"containers":[
 				{"name":"main","env":[{"name":"STAKATER_SETTINGS_CONFIGMAP","value":"v1-a"}]}]}}}}`,
 		},
 		"with its record": {
 			change: Change{UID: "first", Strategy: EnvVars, Marks: []Mark{settings}, Record: "{}"},
-			want: `{"metadata":{"uid":"first","annotations":{"reloader.stakater.com/index":"{}"}},"spec":{"template":{"spec":{"containers":[
+			want: `{"metadata":{"uid":"first","annotations":{"reloader.stakater.com/index":"{}"}},"spec":{"template":{` + unmarked + `,"spec":{"containers":[
 				{"name":"main","env":[{"name":"STAKATER_SETTINGS_CONFIGMAP","value":"v1-a"}]}]}}}}`,
 		},
 		"several variables in several containers": {
 			change: Change{UID: "first", Strategy: EnvVars, Marks: []Mark{password, settings, proxy}},
-			want: `{"metadata":{"uid":"first"},"spec":{"template":{"spec":{"containers":[
+			want: `{"metadata":{"uid":"first"},"spec":{"template":{` + unmarked + `,"spec":{"containers":[
 				{"name":"sidecar","env":[{"name":"STAKATER_PROXY_CONFIGMAP","value":"v1-c"}]},
 				{"name":"main","env":[{"name":"STAKATER_SETTINGS_CONFIGMAP","value":"v1-a"},{"name":"STAKATER_PASSWORD_SECRET","value":"v1-b"}]}]}}}}`,
 		},

@@ -78,9 +78,10 @@ type (
 		Spec     *spec    `json:"spec,omitempty"`
 	}
 	metadata struct {
-		UID             types.UID         `json:"uid,omitempty"`
-		ResourceVersion string            `json:"resourceVersion,omitempty"`
-		Annotations     map[string]string `json:"annotations,omitempty"`
+		UID             types.UID `json:"uid,omitempty"`
+		ResourceVersion string    `json:"resourceVersion,omitempty"`
+		// An annotation that is nil is removed.
+		Annotations map[string]*string `json:"annotations,omitempty"`
 	}
 	spec struct {
 		Template  *template `json:"template,omitempty"`
@@ -107,7 +108,7 @@ type (
 func (c Change) newObject() object {
 	o := object{Metadata: metadata{UID: c.UID}}
 	if c.Record != "" {
-		o.Metadata.Annotations = map[string]string{c.Keys.Index: c.Record}
+		o.Metadata.Annotations = map[string]*string{c.Keys.Index: &c.Record}
 	}
 	return o
 }
@@ -127,13 +128,16 @@ func templatePatch(c Change, t types.PatchType) (Patch, error) {
 	p.Spec = &spec{Template: new(template)}
 	switch c.Strategy {
 	case EnvVars:
+		// A mark that was left by the other strategy is newer than a variable of
+		// the same content: with it gone, that variable starts pods.
+		p.Spec.Template.Metadata = &metadata{Annotations: map[string]*string{c.Keys.LastReloadedFrom: nil}}
 		p.Spec.Template.Spec = &podSpec{Containers: markedContainers(c.sorted())}
 	case Annotations:
 		from, err := c.reloadedFromText()
 		if err != nil {
 			return Patch{}, err
 		}
-		p.Spec.Template.Metadata = &metadata{Annotations: map[string]string{c.Keys.LastReloadedFrom: from}}
+		p.Spec.Template.Metadata = &metadata{Annotations: map[string]*string{c.Keys.LastReloadedFrom: &from}}
 	default:
 		return Patch{}, unknownStrategy(c.Strategy)
 	}
@@ -165,9 +169,9 @@ func restartPatch(c Change, m *Manifest) (Patch, error) {
 	p := c.newObject()
 	p.Metadata.ResourceVersion = m.Meta.ResourceVersion
 	if p.Metadata.Annotations == nil {
-		p.Metadata.Annotations = make(map[string]string, 1)
+		p.Metadata.Annotations = make(map[string]*string, 1)
 	}
-	p.Metadata.Annotations[c.Keys.LastReloadedFrom] = from
+	p.Metadata.Annotations[c.Keys.LastReloadedFrom] = &from
 	p.Spec = &spec{RestartAt: c.At.UTC().Format(time.RFC3339)}
 	patch, err := p.encode(types.MergePatchType)
 	patch.Restarts = true
@@ -274,7 +278,7 @@ func (c Change) Remembers(m *Manifest) (Patch, error) {
 	if err != nil || done {
 		return Patch{}, err
 	}
-	p := object{Metadata: metadata{UID: c.UID, Annotations: map[string]string{c.Keys.LastReloadedFrom: from}}}
+	p := object{Metadata: metadata{UID: c.UID, Annotations: map[string]*string{c.Keys.LastReloadedFrom: &from}}}
 	return p.encode(types.MergePatchType)
 }
 

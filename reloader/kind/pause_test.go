@@ -56,7 +56,7 @@ func TestAPauseGoesWithTheMarks(t *testing.T) {
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"metadata":{"uid":"first","annotations":{
 			"deployment.reloader.stakater.com/paused-at":"2026-01-02T03:04:05Z","reloader.stakater.com/index":"{}"}},
-		"spec":{"paused":null,"template":{"spec":{"containers":[
+		"spec":{"paused":null,"template":{"metadata":{"annotations":{"reloader.stakater.com/last-reloaded-from":null}},"spec":{"containers":[
 			{"name":"main","env":[{"name":"STAKATER_SETTINGS_CONFIGMAP","value":"v1-a"}]}]}}}}`, string(patch.Body))
 
 	object := example(t, deployment()).(*appsv1.Deployment)

@@ -112,6 +112,7 @@ func (c Change) markTemplate(t *corev1.PodTemplateSpec) error {
 			*env = slices.DeleteFunc(*env, func(v corev1.EnvVar) bool { return v.Name == m.Env })
 			*env = append(*env, corev1.EnvVar{Name: m.Env, Value: m.Value})
 		}
+		delete(t.Annotations, c.Keys.LastReloadedFrom)
 		return nil
 	case Annotations:
 		text, err := c.reloadedFromText()

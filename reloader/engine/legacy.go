@@ -1,0 +1,116 @@
+package engine
+
+import (
+	"encoding/json"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/fingerprint"
+	"k8s-reloader/reloader/policy"
+)
+
+// legacyMarks are what Reloader 1 has left in a pod template: the SHA-1 of the
+// content that a source had, by the name of the source's variable. A workload
+// whose mark is that of the present content has been reloaded for it, whatever
+// the ledger says: by a Reloader 1 that still ran when this engine started, or
+// had taken over in between.
+//
+// They are known of workloads whose template was read, and forgotten with the
+// first reload of ours.
+type legacyMarks map[string]string
+
+func legacyMarksOf(template *corev1.PodTemplateSpec, k policy.Keys) (marks legacyMarks) {
+	if template == nil {
+		return nil
+	}
+	for _, containers := range [][]corev1.Container{template.Spec.Containers, template.Spec.InitContainers} {
+		for _, c := range containers {
+			for _, v := range c.Env {
+				if strings.HasPrefix(v.Name, "STAKATER_") && fingerprint.IsLegacy(v.Value) {
+					put((*map[string]string)(&marks), v.Name, v.Value)
+				}
+			}
+		}
+	}
+	var from struct{ Type, Name, Hash string }
+	if json.Unmarshal([]byte(template.Annotations[k.LastReloadedFrom]), &from) == nil && fingerprint.IsLegacy(from.Hash) {
+		for _, kind := range reloader.SourceKinds() {
+			if strings.EqualFold(from.Type, string(kind)) {
+				put((*map[string]string)(&marks), policy.EnvName(kind, from.Name), from.Hash)
+			}
+		}
+	}
+	return marks
+}
+
+// legacyMark returns the mark of Reloader 1 that w has for s; empty if none.
+func (in *intake) legacyMark(w reloader.Workload, s reloader.Source) string {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if t := in.workloads[w]; t != nil {
+		return t.legacy[policy.EnvName(s.Kind, s.Name)]
+	}
+	return ""
+}
+
+// moved notes who has the content of a source by the marks of Reloader 1, and
+// returns those of the overdue workloads that do not.
+func (e *Engine) moved(s reloader.Source, c content, object readable, overdue []reloader.Workload) (left []reloader.Workload) {
+	has := map[reloader.Workload]bool{}
+	mark := ""
+	for _, w := range e.ledger.waitingFor(s) {
+		theirs := e.intake.legacyMark(w, s)
+		if theirs == "" {
+			continue
+		}
+		if mark == "" {
+			mark = legacyMarkOf(object)
+		}
+		if theirs == mark {
+			has[w] = true
+			e.ledger.paid(w, []debt{{s, c.fingerprint}})
+			e.log.Info("has been reloaded by Reloader 1", "workload", w.String(), "source", s.String())
+		}
+	}
+	for _, w := range overdue {
+		if !has[w] {
+			left = append(left, w)
+		}
+	}
+	return left
+}
+
+func legacyMarkOf(object readable) string {
+	switch o := object.(type) {
+	case *corev1.ConfigMap:
+		return fingerprint.LegacyConfigMap(o.Data, o.BinaryData)
+	case *corev1.Secret:
+		return fingerprint.LegacySecret(o.Data)
+	}
+	return ""
+}
+
+// lookForMarks has the sources looked at again that w waits for, if it has marks
+// of Reloader 1: they may have come meanwhile.
+func (e *Engine) lookForMarks(w reloader.Workload) {
+	for _, d := range e.ledger.due(w) {
+		if e.intake.legacyMark(w, d.source) != "" {
+			e.ledger.putBack(d.source)
+			e.queues.sources.Add(d.source)
+		}
+	}
+}
+
+// waitingFor returns the workloads that wait for the present content of s.
+func (l *ledger) waitingFor(s reloader.Source) (waiting []reloader.Workload) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a := l.sources[s]; a != nil {
+		for w := range a.waiting {
+			waiting = append(waiting, w)
+		}
+	}
+	return waiting
+}

@@ -1,0 +1,183 @@
+package engine
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/metadata"
+
+	"k8s-reloader/reloader/fingerprint"
+)
+
+// journal collects what is logged.
+type journal struct {
+	mu    sync.Mutex // guards lines
+	lines []string
+}
+
+func (j *journal) logger() logr.Logger {
+	return funcr.New(func(_, line string) {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.lines = append(j.lines, line)
+	}, funcr.Options{})
+}
+
+func statuses(t *testing.T, s *script, log logr.Logger) (metadata.Getter, fingerprint.Key) {
+	t.Helper()
+	key, err := RandomKey()
+	require.NoError(t, err)
+	p, err := newPodStatuses(s.client(t).metadata, s.config, key, log)
+	require.NoError(t, err)
+	return p.Resource(podStatusResource()), key
+}
+
+// driverStatus is what the driver writes, fields included that nobody reads.
+func driverStatus(name string, mounted bool, objects ...any) map[string]any {
+	return map[string]any{
+		"apiVersion": "secrets-store.csi.x-k8s.io/v1", "kind": "SecretProviderClassPodStatus",
+		"metadata": map[string]any{
+			"name": name, "namespace": "shop", "resourceVersion": "7", "uid": "u",
+			"labels": map[string]any{"internal.secrets-store.csi.k8s.io/node-name": "node"},
+		},
+		"status": map[string]any{
+			"podName": "web-0", "secretProviderClassName": "vault", "mounted": mounted,
+			"targetPath": "/var/lib/kubelet", "objects": objects,
+		},
+	}
+}
+
+func TestReportsAreFingerprintsOnly(t *testing.T) {
+	object := func(id, version string) any { return map[string]any{"id": id, "version": version} }
+	server := play(t, func(r request) (int, http.Header, any) {
+		if strings.Contains(r.query, "watch=") {
+			return http.StatusOK, nil, map[string]any{"type": "MODIFIED", "object": driverStatus("c", true, object("hush", "hush2"))}
+		}
+		return http.StatusOK, nil, map[string]any{
+			"apiVersion": "secrets-store.csi.x-k8s.io/v1", "kind": "SecretProviderClassPodStatusList",
+			"metadata": map[string]any{"resourceVersion": "9", "continue": "more"},
+			"items": []any{
+				driverStatus("a", true, object("hush", "hush1"), object("other", "hush1")),
+				driverStatus("b", true),
+				driverStatus("d", false, object("hush", "hush1")),
+			},
+		}
+	})
+	all, key := statuses(t, server, logr.Discard())
+	report := func(name string, content fingerprint.Fingerprint) metav1.PartialObjectMetadata {
+		annotations := map[string]string{mountedClass: "vault"}
+		if content != "" {
+			annotations[mountedContent] = string(content)
+		}
+		return metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+			Namespace: "shop", Name: name, UID: "u", ResourceVersion: "7", Annotations: annotations,
+		}}
+	}
+
+	list, err := all.List(t.Context(), metav1.ListOptions{Limit: 5})
+	require.NoError(t, err)
+	assert.Equal(t, &metav1.PartialObjectMetadataList{
+		ListMeta: metav1.ListMeta{ResourceVersion: "9", Continue: "more"},
+		Items: []metav1.PartialObjectMetadata{
+			report("a", key.SecretProviderClass([]fingerprint.Object{{ID: "hush", Version: "hush1"}, {ID: "other", Version: "hush1"}})),
+			report("b", ""),
+			report("d", ""),
+		},
+	}, list)
+
+	w, err := all.Namespace("shop").Watch(t.Context(), metav1.ListOptions{ResourceVersion: "9"})
+	require.NoError(t, err)
+	defer w.Stop()
+	event := <-w.ResultChan()
+	assert.Equal(t, watch.Modified, event.Type)
+	want := report("c", key.SecretProviderClass([]fingerprint.Object{{ID: "hush", Version: "hush2"}}))
+	assert.Equal(t, &want, event.Object)
+	const path = "/apis/secrets-store.csi.x-k8s.io/v1/"
+	assert.Equal(t, []string{path + "secretproviderclasspodstatuses", path + "namespaces/shop/secretproviderclasspodstatuses"}, paths(server))
+}
+
+func TestABookmarkIsHandedOn(t *testing.T) {
+	server := play(t, func(request) (int, http.Header, any) {
+		object := driverStatus("", false)
+		object["metadata"] = map[string]any{"resourceVersion": "12", "annotations": map[string]any{metav1.InitialEventsAnnotationKey: "true"}}
+		return http.StatusOK, nil, map[string]any{"type": "BOOKMARK", "object": object}
+	})
+	all, _ := statuses(t, server, logr.Discard())
+	w, err := all.Watch(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	defer w.Stop()
+	event := <-w.ResultChan()
+	assert.Equal(t, watch.Bookmark, event.Type)
+	meta, err := metadataOf(event.Object)
+	require.NoError(t, err)
+	assert.Equal(t, "12", meta.ResourceVersion)
+	assert.Equal(t, "true", meta.Annotations[metav1.InitialEventsAnnotationKey])
+}
+
+func TestReportsThatCannotBeRead(t *testing.T) {
+	resource := podStatusResource().GroupResource()
+	tests := map[string]struct {
+		answer  *apierrors.StatusError
+		wantLog string
+	}{
+		"the driver is not installed": {apierrors.NewNotFound(resource, ""), "until the Secrets Store CSI driver is installed"},
+		"the engine may not": {
+			apierrors.NewForbidden(resource, "", errors.New("RBAC")), "let the engine list and watch secretproviderclasspodstatuses",
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			server := play(t, func(request) (int, http.Header, any) { return failure(tc.answer) })
+			log := new(journal)
+			all, _ := statuses(t, server, log.logger())
+			for range 3 {
+				list, err := all.List(t.Context(), metav1.ListOptions{})
+				require.NoError(t, err)
+				assert.Empty(t, list.Items)
+			}
+			_, err := all.Watch(t.Context(), metav1.ListOptions{SendInitialEvents: new(true)})
+			require.Error(t, err, "a reflector lists then")
+			w, err := all.Watch(t.Context(), metav1.ListOptions{ResourceVersion: "0"})
+			require.NoError(t, err)
+			w.Stop()
+			select {
+			case _, open := <-w.ResultChan():
+				assert.False(t, open)
+			case <-time.After(10 * time.Second):
+				assert.Fail(t, "it goes on after it was stopped")
+			}
+			require.Len(t, log.lines, 1, "it is told once")
+			assert.Contains(t, log.lines[0], tc.wantLog)
+			assert.Contains(t, log.lines[0], "--enable-csi-integration")
+		})
+	}
+	t.Run("for another reason", func(t *testing.T) {
+		server := play(t, func(request) (int, http.Header, any) { return failure(apierrors.NewInternalError(errors.New("etcd"))) })
+		log := new(journal)
+		all, _ := statuses(t, server, log.logger())
+		_, err := all.List(t.Context(), metav1.ListOptions{})
+		require.Error(t, err)
+		_, err = all.Watch(t.Context(), metav1.ListOptions{})
+		require.Error(t, err)
+		assert.Empty(t, log.lines)
+	})
+}
+
+func TestOtherResourcesAreNotTouched(t *testing.T) {
+	server := empty(t)
+	c := server.client(t)
+	p, err := newPodStatuses(c.metadata, server.config, fingerprint.Key{}, logr.Discard())
+	require.NoError(t, err)
+	assert.Equal(t, c.metadata.Resource(classResource()), p.Resource(classResource()))
+}
