@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"k8s-reloader/reloader"
@@ -34,7 +35,9 @@ func TestTypesOfErrors(t *testing.T) {
 		"the API server":  {apierrors.NewInternalError(errors.New("no")), "server"},
 		"the network":     {&net.OpError{Op: "dial", Err: errors.New("refused")}, "network"},
 		"something else":  {errors.New("hope"), "other"},
-		"another webhook": {apierrors.NewForbidden(resource, "web", errors.New("no")), "forbidden"},
+		"another webhook": {&apierrors.StatusError{ErrStatus: metav1.Status{
+			Status: metav1.StatusFailure, Message: `admission webhook "a.example" denied the request: no`,
+		}}, "denied"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) { assert.Equal(t, tc.want, errorType(tc.err)) })
