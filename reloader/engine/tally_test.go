@@ -24,17 +24,17 @@ func TestTypesOfErrors(t *testing.T) {
 		err  error
 		want string
 	}{
-		"none":            {nil, ""},
-		"a refusal":       {stalledError{apierrors.NewForbidden(resource, "web", errors.New("no"))}, "forbidden"},
-		"nobody known":    {apierrors.NewUnauthorized("who"), "forbidden"},
-		"a conflict":      {apierrors.NewConflict(resource, "web", errors.New("no")), "conflict"},
-		"an old reading":  {fmt.Errorf("look: %w", errOutdated), "conflict"},
-		"nonsense":        {apierrors.NewBadRequest("no"), "invalid"},
-		"too many":        {apierrors.NewTooManyRequests("no", 1), "throttled"},
-		"no time":         {fmt.Errorf("read: %w", context.DeadlineExceeded), "timeout"},
-		"the API server":  {apierrors.NewInternalError(errors.New("no")), "server"},
-		"the network":     {&net.OpError{Op: "dial", Err: errors.New("refused")}, "network"},
-		"something else":  {errors.New("hope"), "other"},
+		"none":           {nil, ""},
+		"a refusal":      {stalledError{apierrors.NewForbidden(resource, "web", errors.New("no"))}, "forbidden"},
+		"nobody known":   {apierrors.NewUnauthorized("who"), "forbidden"},
+		"a conflict":     {apierrors.NewConflict(resource, "web", errors.New("no")), "conflict"},
+		"an old reading": {fmt.Errorf("look: %w", errOutdated), "conflict"},
+		"nonsense":       {apierrors.NewBadRequest("no"), "invalid"},
+		"too many":       {apierrors.NewTooManyRequests("no", 1), "throttled"},
+		"no time":        {fmt.Errorf("read: %w", context.DeadlineExceeded), "timeout"},
+		"the API server": {apierrors.NewInternalError(errors.New("no")), "server"},
+		"the network":    {&net.OpError{Op: "dial", Err: errors.New("refused")}, "network"},
+		"something else": {errors.New("hope"), "other"},
 		"another webhook": {&apierrors.StatusError{ErrStatus: metav1.Status{
 			Status: metav1.StatusFailure, Message: `admission webhook "a.example" denied the request: no`,
 		}}, "denied"},
