@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"k8s-reloader/reloader"
@@ -23,18 +24,20 @@ func TestTypesOfErrors(t *testing.T) {
 		err  error
 		want string
 	}{
-		"none":            {nil, ""},
-		"a refusal":       {stalledError{apierrors.NewForbidden(resource, "web", errors.New("no"))}, "forbidden"},
-		"nobody known":    {apierrors.NewUnauthorized("who"), "forbidden"},
-		"a conflict":      {apierrors.NewConflict(resource, "web", errors.New("no")), "conflict"},
-		"an old reading":  {fmt.Errorf("look: %w", errOutdated), "conflict"},
-		"nonsense":        {apierrors.NewBadRequest("no"), "invalid"},
-		"too many":        {apierrors.NewTooManyRequests("no", 1), "throttled"},
-		"no time":         {fmt.Errorf("read: %w", context.DeadlineExceeded), "timeout"},
-		"the API server":  {apierrors.NewInternalError(errors.New("no")), "server"},
-		"the network":     {&net.OpError{Op: "dial", Err: errors.New("refused")}, "network"},
-		"something else":  {errors.New("hope"), "other"},
-		"another webhook": {apierrors.NewForbidden(resource, "web", errors.New("no")), "forbidden"},
+		"none":           {nil, ""},
+		"a refusal":      {stalledError{apierrors.NewForbidden(resource, "web", errors.New("no"))}, "forbidden"},
+		"nobody known":   {apierrors.NewUnauthorized("who"), "forbidden"},
+		"a conflict":     {apierrors.NewConflict(resource, "web", errors.New("no")), "conflict"},
+		"an old reading": {fmt.Errorf("look: %w", errOutdated), "conflict"},
+		"nonsense":       {apierrors.NewBadRequest("no"), "invalid"},
+		"too many":       {apierrors.NewTooManyRequests("no", 1), "throttled"},
+		"no time":        {fmt.Errorf("read: %w", context.DeadlineExceeded), "timeout"},
+		"the API server": {apierrors.NewInternalError(errors.New("no")), "server"},
+		"the network":    {&net.OpError{Op: "dial", Err: errors.New("refused")}, "network"},
+		"something else": {errors.New("hope"), "other"},
+		"another webhook": {&apierrors.StatusError{ErrStatus: metav1.Status{
+			Status: metav1.StatusFailure, Message: `admission webhook "a.example" denied the request: no`,
+		}}, "denied"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) { assert.Equal(t, tc.want, errorType(tc.err)) })
