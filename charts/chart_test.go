@@ -72,10 +72,15 @@ func render(t *testing.T, values ...string) objects {
 }
 
 // renderList is render for objects of which some differ by namespace alone.
-func renderList(t *testing.T, values ...string) (found []runtime.Object) {
+func renderList(t *testing.T, values ...string) []runtime.Object {
+	t.Helper()
+	return decode(t, template(t, values...))
+}
+
+func decode(t *testing.T, manifests []byte) (found []runtime.Object) {
 	t.Helper()
 	decoder := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
-	for document := range strings.SplitSeq(string(template(t, values...)), "\n---\n") {
+	for document := range strings.SplitSeq(string(manifests), "\n---\n") {
 		raw, err := yaml.YAMLToJSONStrict([]byte(document))
 		require.NoError(t, err, document)
 		if string(raw) == "null" {
