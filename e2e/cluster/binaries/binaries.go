@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 )
 
@@ -53,6 +54,13 @@ func Kubernetes() Module {
 			{Name: "helm", Package: "helm.sh/helm/v4/cmd/helm"},
 		},
 	}
+}
+
+// Helm is the helm of Kubernetes(), for those who need nothing else of it.
+func Helm() Module {
+	m := Kubernetes()
+	m.Tools = slices.DeleteFunc(m.Tools, func(t Tool) bool { return t.Name != "helm" })
+	return m
 }
 
 // Options say where to build from and to. The zero value suits code that runs
