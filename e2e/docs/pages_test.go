@@ -8,8 +8,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"k8s-reloader/e2e/cluster/process"
 )
 
 func TestInstalling(t *testing.T) {
@@ -133,7 +134,8 @@ func TestAllOfStakatersValues(t *testing.T) {
 	assert.Equal(t, map[string]string{"app": "reloader-reloader", "release": "reloader", "part-of": "platform"}, deployment.Spec.Selector.MatchLabels)
 }
 
-// tails are the statuses of the pods' containers, for the log of a failure.
+// tails are the last lines of what the pods' processes wrote, for the log of a
+// failure.
 func tails(t *testing.T, namespace string) string {
 	t.Helper()
 	pods, err := shared.Client().CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{})
@@ -141,16 +143,9 @@ func tails(t *testing.T, namespace string) string {
 	var b strings.Builder
 	for i := range pods.Items {
 		pod := &pods.Items[i]
-		for _, status := range pod.Status.ContainerStatuses {
-			fmt.Fprintf(&b, "%s: %s\n", pod.Name, message(status))
+		for _, container := range pod.Spec.Containers {
+			fmt.Fprintf(&b, "%s:\n%s\n", pod.Name, process.Tail(shared.Pods().LogPath(namespace, pod.Name, container.Name), 512))
 		}
 	}
 	return b.String()
-}
-
-func message(status corev1.ContainerStatus) string {
-	if last := status.LastTerminationState.Terminated; last != nil {
-		return last.Message
-	}
-	return "ready: " + fmt.Sprint(status.Ready)
 }
