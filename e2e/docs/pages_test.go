@@ -24,8 +24,11 @@ func TestInstalling(t *testing.T) {
 
 func TestUninstallingLeavesNothingInTheNamespace(t *testing.T) {
 	s := newShell(t)
+	// The namespace lets in nothing but what is restricted.
 	s.must(t, `
-helm install reloader charts/reloader --namespace left --create-namespace --wait --timeout 3m --set reloader.enableHA=true
+kubectl create namespace left
+kubectl label namespace left pod-security.kubernetes.io/enforce=restricted
+helm install reloader charts/reloader --namespace left --wait --timeout 3m --set reloader.enableHA=true
 helm uninstall reloader --namespace left --wait`)
 	var left []string
 	if !assert.Eventually(t, func() bool {
@@ -132,6 +135,22 @@ func TestAllOfStakatersValues(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, int32(2), deployment.Status.ReadyReplicas)
 	assert.Equal(t, map[string]string{"app": "reloader-reloader", "release": "reloader", "part-of": "platform"}, deployment.Spec.Selector.MatchLabels)
+
+	// And they do what the file says: the namespace and the label select, the
+	// annotation has another name, and what is written is an annotation.
+	s.must(t, `
+kubectl create namespace selected
+kubectl label namespace selected reload=yes
+kubectl create configmap settings --from-literal=A=1 --namespace selected
+kubectl label configmap settings reload=yes --namespace selected
+kubectl create deployment app --image=registry.example/app:1 --namespace selected
+kubectl set env deployment/app --from=configmap/settings --namespace selected
+kubectl annotate deployment app example.com/auto=true --namespace selected
+kubectl patch configmap settings --patch '{"data":{"A":"2"}}' --namespace selected`)
+	assert.Eventually(t, func() bool {
+		app, err := shared.Client().AppsV1().Deployments("selected").Get(t.Context(), "app", metav1.GetOptions{})
+		return err == nil && strings.Contains(app.Spec.Template.Annotations["reloader.stakater.com/last-reloaded-from"], "settings")
+	}, soon, often)
 }
 
 // tails are the last lines of what the pods' processes wrote, for the log of a
