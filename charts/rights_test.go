@@ -50,9 +50,9 @@ func documentedRights(t *testing.T) []right {
 				r.notWith = append(r.notWith, strings.ReplaceAll(strings.Replace(value, ": ", "=", 1), `""`, ""))
 			}
 		}
-		for _, resource := range strings.Split(cells[4], ", ") {
+		for resource := range strings.SplitSeq(cells[4], ", ") {
 			for _, name := range names(cells[5]) {
-				for _, verb := range strings.Split(cells[6], ", ") {
+				for verb := range strings.SplitSeq(cells[6], ", ") {
 					r.actions = append(r.actions, action(cells[2], cells[3], resource, name, verb))
 				}
 			}

@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// values is the chart's values.yaml.
+// chartValues are those of values.yaml.
 func chartValues(t *testing.T) map[string]any {
 	t.Helper()
 	text, err := os.ReadFile("reloader/values.yaml")
@@ -51,7 +51,7 @@ func TestEveryValueIsUsedAndEveryUsedValueIsDeclared(t *testing.T) {
 	// Accepted for the sake of old values files; values.yaml says so.
 	without := []string{"kubernetes", "reloader.legacy.rbac"}
 	for _, leaf := range leaves(values, "") {
-		assert.True(t, used[leaf] != slices.Contains(without, leaf), "%s: used in a template is %v", leaf, used[leaf])
+		assert.NotEqual(t, slices.Contains(without, leaf), used[leaf], "whether %s is used in a template", leaf)
 	}
 	for path := range used {
 		assert.True(t, declares(values, strings.Split(path, ".")), "a template uses %s, which values.yaml does not have", path)
