@@ -138,6 +138,12 @@ func TestLint(t *testing.T) {
 func TestTheSameValuesGiveTheSameBytes(t *testing.T) {
 	first, second := template(t), template(t)
 	assert.Equal(t, string(first), string(second))
+	everything := append(templateArgs(nil), "--values", "testdata/stakater-values.yaml")
+	first, problems, err := helm(t, everything...)
+	require.NoError(t, err, problems)
+	second, problems, err = helm(t, everything...)
+	require.NoError(t, err, problems)
+	assert.Equal(t, string(first), string(second))
 }
 
 func TestObjects(t *testing.T) {
@@ -347,6 +353,8 @@ func TestBadValuesAreRefused(t *testing.T) {
 		"a mode that is unknown":      {value: "webhook.mode=on", want: "/webhook/mode"},
 		"two engines":                 {value: "reloader.deployment.replicas=2", want: "needs reloader.enableHA: true"},
 		"another failure policy":      {value: "webhook.failurePolicy=Fail", want: "'failurePolicy' not allowed"},
+		"a duration of another kind":  {value: "reloader.coalesceWindow=1d", want: "/reloader/coalesceWindow"},
+		"a URL without a scheme":      {value: "reloader.webhookUrl=receiver", want: "/reloader/webhookUrl"},
 		"a number that is text":       {value: "webhook.timeoutSeconds=soon", want: "/webhook/timeoutSeconds"},
 		"nothing left to be reloaded": {value: "reloader.ignoreSecrets=true,reloader.ignoreConfigMaps=true", want: "set at most one of them"},
 	}

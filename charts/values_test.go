@@ -281,3 +281,9 @@ func TestTheSchemaKnowsExactlyTheValues(t *testing.T) {
 	}
 	compare("", chartValues(t), root)
 }
+
+func TestNamesWithNothingBehindThem(t *testing.T) {
+	out, problems, err := helm(t, append(templateArgs(nil), "--values", "testdata/empty-values.yaml")...)
+	require.NoError(t, err, problems)
+	assert.NotEmpty(t, decode(t, out))
+}

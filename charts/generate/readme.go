@@ -46,8 +46,9 @@ what may be done by whom. This file is made from values.yaml by ` + "`make manif
 | value | default | |
 |---|---|---|
 `)
+	escape := strings.NewReplacer("|", `\|`, "<", `\<`)
 	for _, v := range table {
-		fmt.Fprintf(&b, "| `%s` | `%s` | %s |\n", v.path, v.preset, strings.ReplaceAll(v.about, "|", `\|`))
+		fmt.Fprintf(&b, "| `%s` | `%s` | %s |\n", v.path, v.preset, escape.Replace(v.about))
 	}
 	return []byte(b.String()), nil
 }

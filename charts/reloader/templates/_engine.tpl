@@ -43,26 +43,26 @@
 {{- end }}
 {{- if not .watchGlobally }}
 {{- with include "reloader.names" (default list .namespaces) }}
-- --namespaces={{ . }}
+- {{ printf "--namespaces=%s" . | quote }}
 {{- end }}
 {{- end }}
 {{- with include "reloader.names" (default list .ignoreNamespaces) }}
-- --namespaces-to-ignore={{ . }}
+- {{ printf "--namespaces-to-ignore=%s" . | quote }}
 {{- end }}
 {{- with .namespaceSelector }}
-- --namespace-selector={{ . }}
+- {{ printf "--namespace-selector=%s" . | quote }}
 {{- end }}
 {{- with .resourceLabelSelector }}
-- --resource-label-selector={{ . }}
+- {{ printf "--resource-label-selector=%s" . | quote }}
 {{- end }}
 {{- with .webhookUrl }}
-- --webhook-url={{ . }}
+- {{ printf "--webhook-url=%s" . | quote }}
 {{- end }}
 {{- with .coalesceWindow }}
-- --coalesce-window={{ . }}
+- {{ printf "--coalesce-window=%s" . | quote }}
 {{- end }}
 {{- with .verifyInterval }}
-- --verify-interval={{ . }}
+- {{ printf "--verify-interval=%s" . | quote }}
 {{- end }}
 {{- with .maxReloadsPerSecond }}
 - --max-reloads-per-second={{ . }}
@@ -76,7 +76,7 @@
 {{- if .enablePProf }}
 - --enable-pprof
 {{- with .pprofAddr }}
-- --pprof-addr={{ . }}
+- {{ printf "--pprof-addr=%s" . | quote }}
 {{- end }}
 {{- end }}
 {{- if .enableHA }}
@@ -85,7 +85,7 @@
 {{- end }}
 - --fingerprint-key-secret={{ include "reloader.keySecret" . }}
 - --checkpoint={{ include "reloader.checkpoint" . }}
-- --listen-address={{ .Values.listenHost }}:9090
+- {{ printf "--listen-address=%s:9090" .Values.listenHost | quote }}
 {{- end -}}
 
 {{/* The environment of the engine, the user's last. */}}

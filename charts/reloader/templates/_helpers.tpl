@@ -103,7 +103,7 @@ release: {{ .root.Release.Name | quote }}
   "pausePeriod" "pause-deployment-annotation" "pauseTime" "pause-deployment-time-annotation" }}
 {{- range $name, $annotation := .Values.reloader.custom_annotations }}
 {{- if $annotation }}
-- --{{ get $flags $name }}={{ $annotation }}
+- {{ printf "--%s=%s" (get $flags $name) $annotation | quote }}
 {{- end }}
 {{- end }}
 {{- with .Values.reloader.logFormat }}
