@@ -12,6 +12,7 @@ SOAK ?= 30m
 
 BIN := bin
 LINT := $(BIN)/golangci-lint
+CHART_TOOLS := $(BIN)/helm-unittest $(BIN)/kubeconform
 # Modules beside the root's that have tests of their own.
 MODULES := $(shell find . -mindepth 2 -name go.mod -not -path './.ci/*' -not -path './.git/*' | while read -r mod; do \
 	dir=$$(dirname "$$mod"); find "$$dir" -name '*_test.go' | grep -q . && echo "$$dir" || true; done)
@@ -33,7 +34,15 @@ test: ## Run all tests, the end-to-end ones on the local cluster too
 	go test -race -count=1 -timeout $(TIMEOUT) ./...
 
 .PHONY: check
-check: fmt vet tidy lint ## Check everything that needs no run: what CI asks of a change first
+check: fmt vet tidy lint chart ## Check everything that needs no run: what CI asks of a change first
+
+.PHONY: chart
+chart: $(CHART_TOOLS) ## Check the chart and the manifests made from it
+	go run ./charts/check
+
+.PHONY: manifests
+manifests: ## Make the chart's README and the plain manifests from the chart
+	go run ./charts/generate
 
 .PHONY: build
 build: ## Build bin/reloader
@@ -98,3 +107,7 @@ lint: $(LINT)
 # A module of its own, so that the linters' dependencies are none of the product's.
 $(LINT): .ci/tools/go.mod .ci/tools/go.sum
 	go build -modfile=.ci/tools/go.mod -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+# A module of their own again: they and the linters want other versions.
+$(CHART_TOOLS): .ci/chart/go.mod .ci/chart/go.sum
+	cd .ci/chart && CGO_ENABLED=0 go build -o $(CURDIR)/$(BIN)/ $$(go list tool)

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 )
 
@@ -62,6 +63,13 @@ func ArgoRollouts() Module {
 		Dir:   "e2e/cluster/argo",
 		Tools: []Tool{{Name: "rollouts-controller", Package: "github.com/argoproj/argo-rollouts/cmd/rollouts-controller"}},
 	}
+}
+
+// Helm is the helm of Kubernetes(), for those who need nothing else of it.
+func Helm() Module {
+	m := Kubernetes()
+	m.Tools = slices.DeleteFunc(m.Tools, func(t Tool) bool { return t.Name != "helm" })
+	return m
 }
 
 // Options say where to build from and to. The zero value suits code that runs

@@ -1,0 +1,9 @@
+// Package docs walks through the pages that tell how to install the product and
+// how to move over to it: what stands in a block of shell commands is run, on the
+// local cluster, and what stands in a block of text after it has to be in the
+// output. So the pages cannot say what is not so.
+//
+// The local cluster differs from others in one thing that the commands have to be
+// told: its pods share a network. The kubectl and helm that the pages find see to
+// that.
+package docs
