@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -29,11 +30,34 @@ const (
 // maxAuthorities bounds the CAs of a bundle, whatever happens to the Secret.
 const maxAuthorities = 3
 
-// ours tells whether this package keeps a Secret with this data: it has the key
-// to do so, or nobody has put anything in yet.
-func ours(data map[string][]byte) bool {
+// ours tells whether this package keeps the Secret: it has the key to do so, or
+// nobody has put anything in yet. One that cert-manager fills is not ours, even
+// if a key of ours is left in it: the two would overwrite each other for ever.
+func ours(secret *corev1.Secret) bool {
+	if issuedBy(secret) != "" {
+		return false
+	}
+	data := secret.Data
 	return len(data[KeyCAKey]) > 0 ||
 		len(data[KeyCertificate])+len(data[KeyPrivateKey])+len(data[KeyCA]) == 0
+}
+
+// issuedBy names the Certificate of cert-manager that the Secret is filled for;
+// empty if it is not.
+func issuedBy(secret *corev1.Secret) string {
+	return secret.Annotations[certmanagerv1.CertificateNameKey]
+}
+
+// waiting tells why a Secret that others fill has no certificate yet; nil if it
+// has one.
+func waiting(secret *corev1.Secret) error {
+	if len(secret.Data[KeyCertificate])+len(secret.Data[KeyPrivateKey]) > 0 {
+		return nil
+	}
+	if name := issuedBy(secret); name != "" {
+		return fmt.Errorf("cert-manager has not issued it yet: see kubectl describe certificate -n %s %s", secret.Namespace, name)
+	}
+	return fmt.Errorf("nobody has put %s and %s into it yet", KeyCertificate, KeyPrivateKey)
 }
 
 // pair is a certificate that can be served, and what its clients have to trust.
@@ -184,10 +208,11 @@ func stillTrusted(bundle []*x509.Certificate, leafLifetime time.Duration, now ti
 }
 
 // takeover returns the time at which the last leaf of the CA before this one
-// has expired at the latest. The CA signed from its making on, which is at most
-// backdate after the beginning of its validity.
+// has expired at the latest. The CA signed from its making on, which is somewhat
+// after the beginning of its validity; see certificate.
 func takeover(ca *x509.Certificate, leafLifetime time.Duration) time.Time {
-	return ca.NotBefore.Add(backdate + leafLifetime)
+	backdated := min(backdate, ca.NotAfter.Sub(ca.NotBefore)/11+time.Second)
+	return ca.NotBefore.Add(backdated + leafLifetime)
 }
 
 // due returns when renew has to be asked again about data that it accepted.
