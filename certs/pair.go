@@ -211,8 +211,8 @@ func stillTrusted(bundle []*x509.Certificate, leafLifetime time.Duration, now ti
 // has expired at the latest. The CA signed from its making on, which is somewhat
 // after the beginning of its validity; see certificate.
 func takeover(ca *x509.Certificate, leafLifetime time.Duration) time.Time {
-	backdated := min(backdate, ca.NotAfter.Sub(ca.NotBefore)/11+time.Second)
-	return ca.NotBefore.Add(backdated + leafLifetime)
+	backdated := min(backdate, ca.NotAfter.Sub(ca.NotBefore)/11)
+	return ca.NotBefore.Add(backdated + leafLifetime + time.Second) // times in certificates are whole seconds
 }
 
 // due returns when renew has to be asked again about data that it accepted.
