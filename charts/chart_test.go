@@ -60,9 +60,16 @@ type objects map[string]runtime.Object
 
 func render(t *testing.T, values ...string) objects {
 	t.Helper()
+	return renderArgs(t, templateArgs(values))
+}
+
+func renderArgs(t *testing.T, args []string) objects {
+	t.Helper()
+	out, problems, err := helm(t, args...)
+	require.NoError(t, err, problems)
 	decoder := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
 	found := objects{}
-	for document := range strings.SplitSeq(string(template(t, values...)), "\n---\n") {
+	for document := range strings.SplitSeq(string(out), "\n---\n") {
 		raw, err := yaml.YAMLToJSONStrict([]byte(document))
 		require.NoError(t, err, document)
 		if string(raw) == "null" {
@@ -144,6 +151,7 @@ func TestObjects(t *testing.T) {
 		"ClusterRoleBinding demo-reloader-webhook",
 		"Deployment demo-reloader-webhook",
 		"MutatingWebhookConfiguration demo-reloader-webhook",
+		"PodDisruptionBudget demo-reloader-webhook",
 		"Role demo-reloader-webhook",
 		"RoleBinding demo-reloader-webhook",
 		"Secret demo-reloader-webhook-certificate",
@@ -269,15 +277,18 @@ func TestWebhookConfigurations(t *testing.T) {
 		assert.Equal(t, admissionregistrationv1.SideEffectClassNone, *w.effects)
 		assert.Equal(t, int32(3), *w.timeout)
 		assert.Equal(t, []string{"kube-system", "system"}, w.namespaces)
-		require.Len(t, w.rules, 1)
-		assert.Equal(t, []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update}, w.rules[0].Operations)
+		resources := []string{}
+		for _, rule := range w.rules {
+			assert.Equal(t, []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update}, rule.Operations)
+			resources = append(resources, rule.Resources...)
+		}
 		require.Len(t, w.conditions, 1)
 		if strings.HasPrefix(w.name, "validate-source") {
-			assert.Equal(t, []string{"configmaps", "secrets"}, w.rules[0].Resources)
+			assert.Equal(t, []string{"configmaps", "secrets", "secretproviderclasses"}, resources)
 			assert.Contains(t, w.conditions[0].Expression, "reloader.stakater.com/")
 			continue
 		}
-		assert.Equal(t, []string{"deployments", "statefulsets", "daemonsets"}, w.rules[0].Resources)
+		assert.ElementsMatch(t, []string{"deployments", "statefulsets", "daemonsets", "cronjobs", "jobs", "rollouts", "deploymentconfigs"}, resources)
 		assert.Equal(t, `request.userInfo.username != "system:serviceaccount:system:demo-reloader"`, w.conditions[0].Expression)
 	}
 	assert.Equal(t, map[string]string{
