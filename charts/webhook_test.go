@@ -174,3 +174,27 @@ func TestTheWebhookNeedsNoRightsWithoutIt(t *testing.T) {
 		assert.NotContains(t, key, "webhook")
 	}
 }
+
+func TestTheAdmissionPolicyFollowsTheMode(t *testing.T) {
+	tests := map[string]struct{ wantBroken, wantDoubtful admissionregistrationv1.ValidationAction }{
+		"warn":    {admissionregistrationv1.Warn, admissionregistrationv1.Warn},
+		"default": {admissionregistrationv1.Deny, admissionregistrationv1.Warn},
+		"strict":  {admissionregistrationv1.Deny, admissionregistrationv1.Deny},
+	}
+	for mode, tc := range tests {
+		t.Run(mode, func(t *testing.T) {
+			rendered := render(t, "webhook.enabled=false", "webhook.admissionPolicy.enabled=true", "webhook.mode="+mode, "webhook.excludedNamespaces={build}")
+			for name, want := range map[string]admissionregistrationv1.ValidationAction{"broken": tc.wantBroken, "doubtful": tc.wantDoubtful} {
+				name = "demo-reloader-webhook-" + name
+				binding := get[*admissionregistrationv1.ValidatingAdmissionPolicyBinding](t, rendered, "ValidatingAdmissionPolicyBinding "+name)
+				assert.Equal(t, []admissionregistrationv1.ValidationAction{want}, binding.Spec.ValidationActions)
+				policy := get[*admissionregistrationv1.ValidatingAdmissionPolicy](t, rendered, "ValidatingAdmissionPolicy "+binding.Spec.PolicyName)
+				assert.Equal(t, admissionregistrationv1.Ignore, *policy.Spec.FailurePolicy)
+				assert.Equal(t, []string{"kube-system", "system", "build"}, policy.Spec.MatchConstraints.NamespaceSelector.MatchExpressions[0].Values)
+			}
+		})
+	}
+	for _, key := range render(t, "webhook.admissionPolicy.enabled=true", "webhook.mode=off").keys() {
+		assert.NotContains(t, key, "ValidatingAdmissionPolicy")
+	}
+}
