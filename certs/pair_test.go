@@ -102,6 +102,34 @@ func TestAFormerCAIsDroppedWhenItsLastLeafHasExpired(t *testing.T) {
 	}
 }
 
+func TestAShorterLifeTakesEffectAtOnce(t *testing.T) {
+	o := newWorld(nil).options()
+	data, _, err := renew(nil, o, noon)
+	require.NoError(t, err)
+	ca := data[KeyCA]
+	for _, longer := range []time.Duration{1, 2} {
+		o.LeafLifetime *= longer
+		next, _, err := renew(data, o, noon)
+		require.NoError(t, err)
+		assert.Nil(t, next, "a longer one does when it is renewed")
+	}
+
+	o.LeafLifetime /= 4
+	data, reason, err := renew(data, o, noon)
+	require.NoError(t, err)
+	assert.Equal(t, "it is made for longer than it may be", reason)
+	assert.Equal(t, ca, data[KeyCA])
+
+	o.CALifetime /= 2
+	data, reason, err = renew(data, o, noon)
+	require.NoError(t, err)
+	assert.Equal(t, "the CA is made for longer than it may be", reason)
+	assert.Len(t, parseCertificates(data[KeyCA]), 2, "the former one is trusted on")
+	next, reason, err := renew(data, o, noon)
+	require.NoError(t, err)
+	assert.Nil(t, next, reason)
+}
+
 func TestOptionsValidate(t *testing.T) {
 	tests := map[string]struct {
 		change func(*Options)

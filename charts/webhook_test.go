@@ -176,7 +176,9 @@ func TestTheWebhookNeedsNoRightsWithoutIt(t *testing.T) {
 }
 
 func TestTheAdmissionPolicyFollowsTheMode(t *testing.T) {
-	tests := map[string]struct{ wantBroken, wantDoubtful admissionregistrationv1.ValidationAction }{
+	tests := map[string]struct {
+		wantBroken, wantDoubtful admissionregistrationv1.ValidationAction
+	}{
 		"warn":    {admissionregistrationv1.Warn, admissionregistrationv1.Warn},
 		"default": {admissionregistrationv1.Deny, admissionregistrationv1.Warn},
 		"strict":  {admissionregistrationv1.Deny, admissionregistrationv1.Deny},

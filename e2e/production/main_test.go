@@ -33,7 +33,11 @@ const (
 
 // previous is the version that users come from: the last release, or the parent
 // of this commit as long as there is none.
-type previous struct{ revision, root, program string }
+type previous struct {
+	revision, root, program string
+	// lingers is true if its webhook goes on serving when it is told to end.
+	lingers bool
+}
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -111,5 +115,12 @@ func checkOut(ctx context.Context, dir string) (*previous, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &previous{revision: string(revision), root: dir, program: program}, nil
+	help, err := exec.CommandContext(ctx, program, "webhook", "--help").Output()
+	if err != nil {
+		return nil, fmt.Errorf("ask %s for its flags: %w", revision, err)
+	}
+	return &previous{
+		revision: string(revision), root: dir, program: program,
+		lingers: bytes.Contains(help, []byte("--shutdown-delay")),
+	}, nil
 }
