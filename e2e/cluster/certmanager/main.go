@@ -47,8 +47,10 @@ import (
 const workers = 2
 
 func main() {
-	kubeconfig := flag.String("kubeconfig", os.Getenv("KUBECONFIG"), "file that says how to reach the API server, as an administrator")
-	flag.Parse()
+	// Flags of its own: controller-runtime takes --kubeconfig from the others.
+	flags := flag.NewFlagSet("cert-manager", flag.ExitOnError)
+	kubeconfig := flags.String("kubeconfig", os.Getenv("KUBECONFIG"), "file that says how to reach the API server, as an administrator")
+	_ = flags.Parse(os.Args[1:]) // ends the process if it fails
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, *kubeconfig); err != nil {
