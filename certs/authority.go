@@ -87,11 +87,14 @@ func certificate(now time.Time, lifetime time.Duration) (*x509.Certificate, erro
 	}
 	return &x509.Certificate{
 		SerialNumber:          serial,
-		NotBefore:             now.Add(-min(backdate, lifetime/10)),
+		NotBefore:             now.Add(-backdated(lifetime)),
 		NotAfter:              now.Add(lifetime),
 		BasicConstraintsValid: true,
 	}, nil
 }
+
+// backdated returns how far in the past a validity of that length begins.
+func backdated(lifetime time.Duration) time.Duration { return min(backdate, lifetime/10) }
 
 // renewal returns the time at which two thirds of a certificate's life are over.
 func renewal(cert *x509.Certificate) time.Time {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -45,6 +46,33 @@ func validatingConfiguration(client ValidatingConfigurations, name, manager stri
 	}
 }
 
+// trusts returns nil if each webhook of the configuration carries a CA that p
+// can be verified with.
+func (c *configuration) trusts(p *pair, dnsName string, now time.Time) error {
+	obj, err := c.known()
+	if err != nil {
+		return err
+	}
+	for name, bundle := range bundles(obj) {
+		if err := verify(p.cert, dnsName, parseCertificates(bundle), now); err != nil {
+			return fmt.Errorf("%s %s: webhook %s does not trust the certificate: %w", c.kind, c.name, name, err)
+		}
+	}
+	return nil
+}
+
+// known returns the configuration as the watch or our last patch saw it.
+func (c *configuration) known() (object, error) {
+	obj, synced := c.latest.get()
+	switch {
+	case obj != nil:
+		return obj, nil
+	case !synced:
+		return nil, fmt.Errorf("%s %s: not read yet", c.kind, c.name)
+	}
+	return nil, fmt.Errorf("%s %s: not found", c.kind, c.name)
+}
+
 // outdated are the webhooks of a configuration that do not carry the CA, as of
 // one resourceVersion.
 type outdated struct {
@@ -54,12 +82,9 @@ type outdated struct {
 
 // outdated returns which webhooks do not carry ca, or why that cannot be said.
 func (c *configuration) outdated(ca []byte) (outdated, error) {
-	obj, synced := c.latest.get()
-	if obj == nil {
-		if !synced {
-			return outdated{}, fmt.Errorf("%s %s: not read yet", c.kind, c.name)
-		}
-		return outdated{}, fmt.Errorf("%s %s: not found", c.kind, c.name)
+	obj, err := c.known()
+	if err != nil {
+		return outdated{}, err
 	}
 	o := outdated{resourceVersion: obj.GetResourceVersion()}
 	for name, bundle := range bundles(obj) {

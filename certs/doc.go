@@ -10,10 +10,15 @@
 // # Who owns the Secret
 //
 // A Secret with a CA key (KeyCAKey), or with nothing in it, is kept by this
-// package: certificate and CA are made and renewed in it. A Secret that has a
-// certificate but no CA key belongs to somebody else, a user or another
-// controller. It is served and its ca.crt is published, and it is never
-// written.
+// package: certificate and CA are made and renewed in it, when two thirds of
+// their lives are over. A Secret that has a certificate but no CA key, or that
+// bears the name of a Certificate of cert-manager, belongs to somebody else. It
+// is served and its ca.crt is published, and it is never written.
+//
+// Whoever knows beforehand that others do the work says so: with
+// Options.FilledByOthers nothing is ever put into the Secret, and with
+// Options.PublishedByOthers nothing into the configurations, as where
+// cert-manager's injector does it.
 //
 // # Several replicas
 //
@@ -24,8 +29,10 @@
 // # Order
 //
 // A leaf that a new CA has signed is served only once every configuration
-// trusts that CA; until then the leaf before it is served. A bundle therefore
-// holds the CA before the present one for as long as a leaf of it may be in use.
+// trusts that CA, and has done so for a moment, since API servers hear of it
+// later than the one who wrote it; until then the leaf before it is served. A
+// bundle therefore holds the CA before the present one for as long as a leaf of
+// it may be in use. The same order holds for pairs that others make.
 //
 // Start reading at Keeper. The package knows nothing of what the webhook does.
 package certs

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -29,6 +31,9 @@ const (
 	maxRetry = time.Minute
 	// maxTries bounds how often in a row somebody else may be faster.
 	maxTries = 5
+	// maxSettle is how long the present certificate is served on, at most, when
+	// a new CA has been published: API servers watch the configurations, too.
+	maxSettle = 10 * time.Second
 	// writesPerSecond and writeBurst bound what a fight with another writer over
 	// the same objects costs the API server.
 	writesPerSecond = 1
@@ -52,6 +57,11 @@ type Keeper struct {
 	secret         *latest
 	configurations []*configuration
 	wake           chan struct{} // holds one token: something changed
+
+	// awaited is a certificate that is trusted since trustedSince and will be
+	// served soon; nil: there is none. Used by Run alone.
+	awaited      *x509.Certificate
+	trustedSince time.Time
 
 	mu      sync.RWMutex
 	current *pair // what is served; nil until there is one
@@ -115,17 +125,8 @@ func (k *Keeper) Ready() error {
 	if err := current.validAt(k.clock.Now()); err != nil {
 		return because(err, trouble)
 	}
-	if len(current.ca) == 0 {
-		return nil
-	}
-	for _, c := range k.configurations {
-		outdated, err := c.outdated(current.ca)
-		if err != nil {
-			return err
-		}
-		if len(outdated.webhooks) > 0 {
-			return because(fmt.Errorf("%s %s: does not carry the CA", c.kind, c.name), trouble)
-		}
+	if err := k.trusted(current, k.clock.Now()); err != nil {
+		return because(err, trouble)
 	}
 	return nil
 }
@@ -216,34 +217,67 @@ func (k *Keeper) step(ctx context.Context) (at time.Time, err error) {
 			return time.Time{}, err
 		}
 		now := k.clock.Now()
-		p, err := parsePair(secret.Data, k.opts.DNSNames[0], now)
+		p, err := k.pair(secret, now)
 		if err != nil {
 			return time.Time{}, fmt.Errorf("secret %s/%s: %w", secret.Namespace, secret.Name, err)
 		}
 		if k.mayServe(p, now) {
 			k.serve(p)
 		}
-		published, stale, err := k.publish(ctx, secret, p.ca)
+		stale, err := k.publish(ctx, secret, p.ca)
 		if err != nil {
 			return time.Time{}, err
 		}
 		if stale {
 			continue
 		}
-		if published {
-			k.serve(p)
+		handOver := k.handOver(p, now)
+		at, err := k.next(secret, p)
+		if err == nil && !handOver.IsZero() && handOver.Before(at) {
+			at = handOver
 		}
-		return k.next(secret, p)
+		return at, err
 	}
 	return time.Time{}, fmt.Errorf("secret %s/%s: %w", k.opts.Namespace, k.opts.Secret, errTooManyWrites)
 }
 
-// next returns until when a pair will do.
-func (k *Keeper) next(secret *corev1.Secret, p *pair) (time.Time, error) {
-	if ours(secret.Data) {
-		return due(secret.Data, p.cert.Leaf, k.opts.LeafLifetime)
+// pair returns what the Secret holds, or why it cannot be served.
+func (k *Keeper) pair(secret *corev1.Secret, now time.Time) (*pair, error) {
+	if !k.keeps(secret) {
+		if err := waiting(secret); err != nil {
+			return nil, err
+		}
 	}
-	return p.cert.Leaf.NotAfter.Add(time.Second), nil // valid up to and including that second
+	data := secret.Data
+	if k.opts.PublishedByOthers { // What they publish counts, not what is in here.
+		data = maps.Clone(data)
+		delete(data, KeyCA)
+	}
+	return parsePair(data, k.opts.DNSNames[0], now)
+}
+
+// keeps tells whether the Secret is this package's to write.
+func (k *Keeper) keeps(secret *corev1.Secret) bool {
+	return !k.opts.FilledByOthers && ours(secret)
+}
+
+// next returns until when a pair, and what is served until then, will do.
+func (k *Keeper) next(secret *corev1.Secret, p *pair) (time.Time, error) {
+	at := p.cert.Leaf.NotAfter
+	k.mu.RLock()
+	if k.current != nil && k.current.cert.Leaf.NotAfter.Before(at) {
+		at = k.current.cert.Leaf.NotAfter
+	}
+	k.mu.RUnlock()
+	at = at.Add(time.Second) // valid up to and including that second
+	if !k.keeps(secret) {
+		return at, nil
+	}
+	renewal, err := due(secret.Data, p.cert.Leaf, k.opts.LeafLifetime)
+	if err == nil && renewal.Before(at) {
+		at = renewal
+	}
+	return at, err
 }
 
 // keep returns the Secret with a pair in it: the one that is there if it will
@@ -251,7 +285,7 @@ func (k *Keeper) next(secret *corev1.Secret, p *pair) (time.Time, error) {
 func (k *Keeper) keep(ctx context.Context) (*corev1.Secret, error) {
 	secret, err := k.known(ctx)
 	for range maxTries {
-		if err != nil || !ours(secret.Data) {
+		if err != nil || !k.keeps(secret) {
 			return secret, err
 		}
 		data, reason, err := renew(secret.Data, k.opts, k.clock.Now())
@@ -315,11 +349,61 @@ func (k *Keeper) write(ctx context.Context, secret *corev1.Secret, data map[stri
 func (k *Keeper) mayServe(p *pair, now time.Time) bool {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	if k.current == nil || k.current.validAt(now) != nil || len(p.ca) == 0 {
+	if k.current == nil || k.current.validAt(now) != nil {
 		return true
+	}
+	if len(p.ca) == 0 {
+		return !k.opts.PublishedByOthers
 	}
 	// What is published for the present pair is what clients trust at least.
 	return verify(p.cert, k.opts.DNSNames[0], parseCertificates(k.current.ca), now) == nil
+}
+
+// handOver serves p if it is not served yet and every configuration trusts it.
+// As long as they trust the present one too, it waits a moment first, and
+// returns until when: each API server hears of a new CA a little later than this
+// process, and the present certificate has a third of its life left. The zero
+// time means that there is nothing to wait for but events.
+func (k *Keeper) handOver(p *pair, now time.Time) (until time.Time) {
+	k.mu.RLock()
+	current := k.current
+	k.mu.RUnlock()
+	leaf := p.cert.Leaf
+	if current.cert.Leaf.Equal(leaf) {
+		k.awaited = nil
+		return time.Time{}
+	}
+	if err := k.trusted(p, now); err != nil {
+		k.awaited = nil
+		k.log.V(1).Info("certificate not served yet", "serial", leaf.SerialNumber.Text(16), "why", err.Error())
+		return time.Time{}
+	}
+	if k.trusted(current, now) == nil {
+		if k.awaited == nil || !k.awaited.Equal(leaf) {
+			k.awaited, k.trustedSince = leaf, now
+		}
+		life := current.cert.Leaf.NotAfter.Sub(current.cert.Leaf.NotBefore)
+		if until := k.trustedSince.Add(min(maxSettle, life/20)); now.Before(until) {
+			return until
+		}
+	}
+	k.awaited = nil
+	k.serve(p)
+	return time.Time{}
+}
+
+// trusted returns nil if a client that knows the configurations as this process
+// does can verify p.
+func (k *Keeper) trusted(p *pair, now time.Time) error {
+	if len(p.ca) == 0 && !k.opts.PublishedByOthers { // nobody says whom to trust
+		return nil
+	}
+	for _, c := range k.configurations {
+		if err := c.trusts(p, k.opts.DNSNames[0], now); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (k *Keeper) serve(p *pair) {
@@ -333,20 +417,18 @@ func (k *Keeper) serve(p *pair) {
 	}
 }
 
-// publish writes ca into every configuration that does not carry it, and tells
-// whether all of them do. stale means that the Secret that ca was taken from
-// has changed meanwhile, and nothing was written.
-func (k *Keeper) publish(ctx context.Context, from *corev1.Secret, ca []byte) (published, stale bool, err error) {
-	if len(ca) == 0 {
-		return true, false, nil
+// publish writes ca into every configuration that does not carry it. stale means
+// that the Secret that ca was taken from has changed meanwhile, and nothing was
+// written.
+func (k *Keeper) publish(ctx context.Context, from *corev1.Secret, ca []byte) (stale bool, err error) {
+	if len(ca) == 0 || k.opts.PublishedByOthers {
+		return false, nil
 	}
-	published = true
 	var errs []error
 	for _, c := range k.configurations {
 		outdated, err := c.outdated(ca)
 		if err != nil { // Not there, or not read: the watch will tell.
 			k.log.V(1).Info("CA not published yet", "why", err.Error())
-			published = false
 			continue
 		}
 		if len(outdated.webhooks) == 0 {
@@ -358,23 +440,22 @@ func (k *Keeper) publish(ctx context.Context, from *corev1.Secret, ca []byte) (p
 		// configuration as it was read.
 		fresh, err := k.read(ctx)
 		if err != nil {
-			return false, false, err
+			return false, err
 		}
 		if fresh.ResourceVersion != from.ResourceVersion {
-			return false, true, nil
+			return true, nil
 		}
 		if !k.writes.TryAccept() {
-			return false, false, fmt.Errorf("publish CA in %s %s: %w", c.kind, c.name, errTooManyWrites)
+			return false, fmt.Errorf("publish CA in %s %s: %w", c.kind, c.name, errTooManyWrites)
 		}
 		switch err := c.publish(ctx, outdated, ca); {
 		case err == nil:
 			k.log.Info("CA published", "kind", c.kind, "name", c.name, "webhooks", outdated.webhooks)
 		case apierrors.IsConflict(err), apierrors.IsNotFound(err): // The watch will tell.
 			k.log.V(1).Info("CA not published yet", "why", err.Error())
-			published = false
 		default:
 			errs = append(errs, err)
 		}
 	}
-	return published && len(errs) == 0, false, errors.Join(errs...)
+	return false, errors.Join(errs...)
 }

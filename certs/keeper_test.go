@@ -90,7 +90,14 @@ func (w *world) client() Client {
 // run starts a keeper that ends with the test.
 func (w *world) run(t *testing.T, client Client) *Keeper {
 	t.Helper()
-	k, err := New(client, w.options())
+	return w.runWith(t, client, func(*Options) {})
+}
+
+func (w *world) runWith(t *testing.T, client Client, change func(*Options)) *Keeper {
+	t.Helper()
+	opts := w.options()
+	change(&opts)
+	k, err := New(client, opts)
 	require.NoError(t, err)
 	w.keepers++
 	ctx, cancel := context.WithCancel(t.Context())
@@ -282,9 +289,15 @@ func TestANewCAIsPublishedBeforeItsLeafIsServed(t *testing.T) {
 	assert.True(t, leaf.Equal(beforeLast), "the old leaf is served until all trust the new CA")
 
 	release()
-	require.Eventually(t, func() bool { return !leafOf(t, k).Equal(beforeLast) }, deadline, tick)
+	require.Eventually(t, func() bool { return len(parseCertificates(w.published())) == 2 }, deadline, tick)
 	w.ready(t, k)
-	assert.Len(t, parseCertificates(w.published()), 2)
+	w.step(t, maxSettle-time.Millisecond)
+	require.True(t, leafOf(t, k).Equal(beforeLast), "API servers have time to hear of the new CA")
+	require.Eventually(t, func() bool {
+		w.clock.Step(time.Millisecond)
+		return !leafOf(t, k).Equal(beforeLast)
+	}, deadline, tick)
+	w.ready(t, k)
 	_, err = w.handshake(t, k, w.published())
 	require.NoError(t, err)
 	_, err = w.handshake(t, k, firstBundle)
@@ -486,7 +499,7 @@ func TestReadyTellsWhatIsMissing(t *testing.T) {
 		},
 		"no right to write the configuration": {
 			given:   func(w *world) { w.mutating.refuseWrites(forbidden) },
-			want:    "MutatingWebhookConfiguration hook: does not carry the CA: publish CA in",
+			want:    "MutatingWebhookConfiguration hook: webhook mutate.example.com does not trust the certificate",
 			restore: func(w *world) { w.mutating.refuseWrites(nil) },
 		},
 	}

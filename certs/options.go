@@ -22,6 +22,9 @@ const (
 	DefaultLeafLifetime = 90 * 24 * time.Hour
 	// DefaultCALifetime is how long the CA that signs it is valid.
 	DefaultCALifetime = 5 * 365 * 24 * time.Hour
+	// MinLeafLifetime is the shortest lifetime: there must be time to renew,
+	// publish and take over before a certificate expires.
+	MinLeafLifetime = 5 * time.Second
 )
 
 // Secrets reads and writes the Secrets of one namespace.
@@ -73,6 +76,15 @@ type Options struct {
 	// publishes it then.
 	MutatingConfigurations   []string
 	ValidatingConfigurations []string
+	// FilledByOthers is true if the Secret is for somebody else to fill, such as
+	// a user or another controller: it is never written, not even when it is
+	// empty, and need not exist yet. What this package keeps by itself, see "Who
+	// owns the Secret", is then kept by nobody.
+	FilledByOthers bool
+	// PublishedByOthers is true if somebody else writes the CA into the
+	// configurations. They are watched and never written, and the certificate
+	// of the Secret is served once they trust it.
+	PublishedByOthers bool
 	// FieldManager stands in managedFields for what a Keeper writes. Empty
 	// leaves it to the API server, which takes the client's user agent.
 	FieldManager string
@@ -127,8 +139,8 @@ func (o Options) Validate() error {
 			errs = append(errs, fmt.Errorf("webhook configuration %q: %s", name, msgs[0]))
 		}
 	}
-	if o.LeafLifetime < time.Second {
-		errs = append(errs, fmt.Errorf("certificate lifetime %s: less than a second", o.LeafLifetime))
+	if o.LeafLifetime < MinLeafLifetime {
+		errs = append(errs, fmt.Errorf("certificate lifetime %s: less than %s, in which it could not be renewed and published", o.LeafLifetime, MinLeafLifetime))
 	}
 	if o.CALifetime < 3*o.LeafLifetime {
 		errs = append(errs, fmt.Errorf("CA lifetime %s: less than three times the certificate's, %s", o.CALifetime, o.LeafLifetime))

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -29,11 +30,34 @@ const (
 // maxAuthorities bounds the CAs of a bundle, whatever happens to the Secret.
 const maxAuthorities = 3
 
-// ours tells whether this package keeps a Secret with this data: it has the key
-// to do so, or nobody has put anything in yet.
-func ours(data map[string][]byte) bool {
+// ours tells whether this package keeps the Secret: it has the key to do so, or
+// nobody has put anything in yet. One that cert-manager fills is not ours, even
+// if a key of ours is left in it: the two would overwrite each other for ever.
+func ours(secret *corev1.Secret) bool {
+	if issuedBy(secret) != "" {
+		return false
+	}
+	data := secret.Data
 	return len(data[KeyCAKey]) > 0 ||
 		len(data[KeyCertificate])+len(data[KeyPrivateKey])+len(data[KeyCA]) == 0
+}
+
+// issuedBy names the Certificate of cert-manager that the Secret is filled for;
+// empty if it is not.
+func issuedBy(secret *corev1.Secret) string {
+	return secret.Annotations[certmanagerv1.CertificateNameKey]
+}
+
+// waiting tells why a Secret that others fill has no certificate yet; nil if it
+// has one.
+func waiting(secret *corev1.Secret) error {
+	if len(secret.Data[KeyCertificate])+len(secret.Data[KeyPrivateKey]) > 0 {
+		return nil
+	}
+	if name := issuedBy(secret); name != "" {
+		return fmt.Errorf("cert-manager has not issued it yet: see kubectl describe certificate -n %s %s", secret.Namespace, name)
+	}
+	return fmt.Errorf("nobody has put %s and %s into it yet", KeyCertificate, KeyPrivateKey)
 }
 
 // pair is a certificate that can be served, and what its clients have to trust.
@@ -99,7 +123,7 @@ func verify(cert tls.Certificate, dnsName string, roots []*x509.Certificate, now
 // renew returns what a Secret of ours has to hold from now on, and why. It
 // returns nil and no reason as long as the present data will do.
 func renew(data map[string][]byte, o Options, now time.Time) (next map[string][]byte, reason string, err error) {
-	a, reason := usableAuthority(data, now)
+	a, reason := usableAuthority(data, o.CALifetime, now)
 	bundle := parseCertificates(data[KeyCA])
 	if reason != "" {
 		if a, err = newAuthority(now, o.CALifetime); err != nil {
@@ -115,7 +139,7 @@ func renew(data map[string][]byte, o Options, now time.Time) (next map[string][]
 	}
 	leafReason := reason
 	if leafReason == "" {
-		leafReason = leafProblem(data, a, o.DNSNames, now)
+		leafReason = leafProblem(data, a, o, now)
 	}
 	if leafReason != "" {
 		next[KeyCertificate], next[KeyPrivateKey], err = a.issue(o.DNSNames, now, o.LeafLifetime)
@@ -135,7 +159,7 @@ func renew(data map[string][]byte, o Options, now time.Time) (next map[string][]
 }
 
 // usableAuthority returns the CA in data, or why there has to be a new one.
-func usableAuthority(data map[string][]byte, now time.Time) (a authority, reason string) {
+func usableAuthority(data map[string][]byte, lifetime time.Duration, now time.Time) (a authority, reason string) {
 	if len(data[KeyCAKey]) == 0 {
 		return authority{}, "there is none yet"
 	}
@@ -147,17 +171,19 @@ func usableAuthority(data map[string][]byte, now time.Time) (a authority, reason
 		return authority{}, "CA is not valid yet"
 	case !now.Before(renewal(a.cert)):
 		return authority{}, "two thirds of the CA's life are over"
+	case livesLonger(a.cert, lifetime):
+		return authority{}, "the CA is made for longer than it may be"
 	}
 	return a, ""
 }
 
 // leafProblem returns why there has to be a new leaf, or nothing.
-func leafProblem(data map[string][]byte, a authority, dnsNames []string, now time.Time) string {
+func leafProblem(data map[string][]byte, a authority, o Options, now time.Time) string {
 	cert, err := tls.X509KeyPair(data[KeyCertificate], data[KeyPrivateKey])
 	if err != nil {
 		return "certificate and key cannot be read"
 	}
-	for _, name := range dnsNames {
+	for _, name := range o.DNSNames {
 		if err := verify(cert, name, []*x509.Certificate{a.cert}, now); err != nil {
 			return err.Error()
 		}
@@ -165,7 +191,16 @@ func leafProblem(data map[string][]byte, a authority, dnsNames []string, now tim
 	if !now.Before(renewal(cert.Leaf)) {
 		return "two thirds of its life are over"
 	}
+	if livesLonger(cert.Leaf, o.LeafLifetime) {
+		return "it is made for longer than it may be"
+	}
 	return ""
+}
+
+// livesLonger tells whether a certificate was made for a longer life than it
+// would be now: who shortens it means the present one, too.
+func livesLonger(cert *x509.Certificate, lifetime time.Duration) bool {
+	return cert.NotAfter.Sub(cert.NotBefore) > lifetime+backdated(lifetime)+2*time.Second
 }
 
 // stillTrusted returns, as DER, the CA that signs (the first) and those before
@@ -184,10 +219,12 @@ func stillTrusted(bundle []*x509.Certificate, leafLifetime time.Duration, now ti
 }
 
 // takeover returns the time at which the last leaf of the CA before this one
-// has expired at the latest. The CA signed from its making on, which is at most
-// backdate after the beginning of its validity.
+// has expired at the latest. The CA signed from its making on, which is somewhat
+// after the beginning of its validity; see certificate.
 func takeover(ca *x509.Certificate, leafLifetime time.Duration) time.Time {
-	return ca.NotBefore.Add(backdate + leafLifetime)
+	// A life that is backdated by a tenth is eleven tenths long.
+	past := min(backdate, ca.NotAfter.Sub(ca.NotBefore)/11)
+	return ca.NotBefore.Add(past + leafLifetime + time.Second) // times in certificates are whole seconds
 }
 
 // due returns when renew has to be asked again about data that it accepted.

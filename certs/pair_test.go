@@ -79,6 +79,57 @@ func TestShortLivesWork(t *testing.T) {
 	assert.WithinRange(t, at, noon.Add(4*time.Second), noon.Add(7*time.Second))
 }
 
+func TestAFormerCAIsDroppedWhenItsLastLeafHasExpired(t *testing.T) {
+	tests := map[string]struct{ leaf, ca time.Duration }{
+		"short lives": {leaf: 9 * time.Second, ca: 60 * time.Second},
+		"long lives":  {leaf: DefaultLeafLifetime, ca: DefaultCALifetime},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			o := newWorld(nil).options()
+			o.LeafLifetime, o.CALifetime = tc.leaf, tc.ca
+			data, _, err := renew(nil, o, noon)
+			require.NoError(t, err)
+			made := renewal(parseCertificates(data[KeyCA])[0])
+			data, _, err = renew(data, o, made)
+			require.NoError(t, err)
+			bundle := parseCertificates(data[KeyCA])
+			require.Len(t, bundle, 2)
+
+			assert.Len(t, stillTrusted(bundle, tc.leaf, made.Add(tc.leaf)), 2)
+			assert.Len(t, stillTrusted(bundle, tc.leaf, made.Add(tc.leaf+2*time.Second)), 1)
+		})
+	}
+}
+
+func TestAShorterLifeTakesEffectAtOnce(t *testing.T) {
+	o := newWorld(nil).options()
+	data, _, err := renew(nil, o, noon)
+	require.NoError(t, err)
+	ca := data[KeyCA]
+	for _, longer := range []time.Duration{1, 2} {
+		o.LeafLifetime *= longer
+		next, _, err := renew(data, o, noon)
+		require.NoError(t, err)
+		assert.Nil(t, next, "a longer one does when it is renewed")
+	}
+
+	o.LeafLifetime /= 4
+	data, reason, err := renew(data, o, noon)
+	require.NoError(t, err)
+	assert.Equal(t, "it is made for longer than it may be", reason)
+	assert.Equal(t, ca, data[KeyCA])
+
+	o.CALifetime /= 2
+	data, reason, err = renew(data, o, noon)
+	require.NoError(t, err)
+	assert.Equal(t, "the CA is made for longer than it may be", reason)
+	assert.Len(t, parseCertificates(data[KeyCA]), 2, "the former one is trusted on")
+	next, reason, err := renew(data, o, noon)
+	require.NoError(t, err)
+	assert.Nil(t, next, reason)
+}
+
 func TestOptionsValidate(t *testing.T) {
 	tests := map[string]struct {
 		change func(*Options)
@@ -91,6 +142,7 @@ func TestOptionsValidate(t *testing.T) {
 		"a bad DNS name":   {change: func(o *Options) { o.DNSNames = []string{"a b"} }, want: []string{`certificate DNS name "a b"`}},
 		"a short-lived CA": {change: func(o *Options) { o.CALifetime = o.LeafLifetime }, want: []string{"CA lifetime"}},
 		"no life at all":   {change: func(o *Options) { o.LeafLifetime = -1 }, want: []string{"certificate lifetime"}},
+		"too short a life": {change: func(o *Options) { o.LeafLifetime = time.Second }, want: []string{"certificate lifetime 1s: less than 5s"}},
 		"bad names of configurations": {
 			change: func(o *Options) { o.MutatingConfigurations, o.ValidatingConfigurations = []string{"A"}, []string{""} },
 			want:   []string{`webhook configuration "A"`, `webhook configuration ""`},

@@ -60,8 +60,13 @@ type objects map[string]runtime.Object
 
 func render(t *testing.T, values ...string) objects {
 	t.Helper()
+	return byName(t, renderList(t, values...))
+}
+
+func byName(t *testing.T, list []runtime.Object) objects {
+	t.Helper()
 	found := objects{}
-	for _, obj := range renderList(t, values...) {
+	for _, obj := range list {
 		meta, ok := obj.(interface{ GetName() string })
 		require.True(t, ok)
 		key := obj.GetObjectKind().GroupVersionKind().Kind + " " + meta.GetName()
@@ -165,6 +170,7 @@ func TestObjects(t *testing.T) {
 		"ClusterRoleBinding demo-reloader-webhook",
 		"Deployment demo-reloader-webhook",
 		"MutatingWebhookConfiguration demo-reloader-webhook",
+		"PodDisruptionBudget demo-reloader-webhook",
 		"Role demo-reloader-webhook",
 		"RoleBinding demo-reloader-webhook",
 		"Secret demo-reloader-webhook-certificate",
@@ -250,15 +256,18 @@ func TestWebhookConfigurations(t *testing.T) {
 		assert.Equal(t, admissionregistrationv1.SideEffectClassNone, *w.effects)
 		assert.Equal(t, int32(3), *w.timeout)
 		assert.Equal(t, []string{"kube-system", "system"}, w.namespaces)
-		require.Len(t, w.rules, 1)
-		assert.Equal(t, []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update}, w.rules[0].Operations)
+		resources := []string{}
+		for _, rule := range w.rules {
+			assert.Equal(t, []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update}, rule.Operations)
+			resources = append(resources, rule.Resources...)
+		}
 		require.Len(t, w.conditions, 1)
 		if strings.HasPrefix(w.name, "validate-source") {
-			assert.Equal(t, []string{"configmaps", "secrets"}, w.rules[0].Resources)
+			assert.Equal(t, []string{"configmaps", "secrets", "secretproviderclasses"}, resources)
 			assert.Contains(t, w.conditions[0].Expression, "reloader.stakater.com/")
 			continue
 		}
-		assert.Equal(t, []string{"deployments", "statefulsets", "daemonsets"}, w.rules[0].Resources)
+		assert.ElementsMatch(t, []string{"deployments", "statefulsets", "daemonsets", "cronjobs", "jobs", "rollouts", "deploymentconfigs"}, resources)
 		assert.Equal(t, `request.userInfo.username != "system:serviceaccount:system:demo-reloader"`, w.conditions[0].Expression)
 	}
 	assert.Equal(t, map[string]string{

@@ -13,7 +13,9 @@
 //
 // All of them go through endpoint (endpoint.go), which holds the promise that
 // a fault of ours never blocks anyone: panics and errors become an admission
-// with a warning, a count and a log line.
+// with a warning, a count and a log line. What there is no room for (room.go)
+// gets no answer, which the API server takes for an admission, too. A kind that
+// this version does not know is let pass without a word.
 //
 // The package reads nothing but the request: no client, no cache, no clock
 // beyond measuring itself, no side effects, so a dry run is the same. Nothing
@@ -21,5 +23,6 @@
 //
 // The rules are package policy's, the record is package record's, generations
 // are package kind's. Judging one object is package review's, which the lint
-// command shares. Serving, certificates and the process are cmd/reloader's.
+// command shares. Listening and ending are package server's, certificates are
+// package certs', the process is cmd/reloader's.
 package webhook

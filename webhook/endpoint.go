@@ -39,6 +39,7 @@ type endpoint struct {
 	handle  handler
 	log     logr.Logger
 	metrics *metrics
+	room    *room
 	review  *admission.Webhook
 }
 
@@ -48,7 +49,7 @@ var (
 )
 
 func (w *Webhook) endpoint(name string, handle handler) *endpoint {
-	e := &endpoint{name: name, handle: handle, log: w.log.WithValues("handler", name), metrics: w.metrics}
+	e := &endpoint{name: name, handle: handle, log: w.log.WithValues("handler", name), metrics: w.metrics, room: w.room}
 	e.review = &admission.Webhook{
 		Handler: e,
 		// controller-runtime logs answers, and with them annotation values,
@@ -63,13 +64,28 @@ func (w *Webhook) endpoint(name string, handle handler) *endpoint {
 type reached struct{}
 
 // ServeHTTP answers one AdmissionReview. One that cannot be read gets an
-// answer without UID, which the API server treats as a failure of the webhook,
-// so that failurePolicy applies.
+// answer without UID, and one for which there is no room a status that is no
+// answer. The API server treats both as a failure of the webhook, so that
+// failurePolicy applies: it lets the request pass.
 func (e *endpoint) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	defer func() { e.metrics.duration.WithLabelValues(e.name).Observe(time.Since(start).Seconds()) }()
+	leave, err := e.room.enter(rw, r)
+	if err != nil {
+		cause, status := causeOverloaded, http.StatusServiceUnavailable
+		if errors.Is(err, errTooLarge) {
+			cause, status = causeUnreadable, http.StatusRequestEntityTooLarge
+		}
+		e.metrics.failedOpen(e.name, cause)
+		e.log.Info("Admission review not taken", "why", err.Error(), "contentLength", r.ContentLength)
+		http.Error(rw, err.Error(), status)
+		return
+	}
+	defer leave()
 	read := false
 	e.review.ServeHTTP(rw, r.WithContext(context.WithValue(r.Context(), reached{}, &read)))
 	if !read {
-		e.metrics.requests.WithLabelValues(e.name, answerFailedOpen).Inc()
+		e.metrics.failedOpen(e.name, causeUnreadable)
 		e.log.Info("Admission review unreadable", "contentLength", r.ContentLength)
 	}
 }
@@ -79,20 +95,24 @@ func (e *endpoint) Handle(ctx context.Context, req admission.Request) admission.
 	if read, ok := ctx.Value(reached{}).(*bool); ok {
 		*read = true
 	}
-	start := time.Now()
 	v, err := e.try(req)
-	e.metrics.duration.WithLabelValues(e.name).Observe(time.Since(start).Seconds())
 
 	log := e.log.WithValues("kind", req.Kind.Kind, "namespace", req.Namespace, "name", req.Name, "operation", req.Operation)
-	if err != nil {
-		e.metrics.requests.WithLabelValues(e.name, answerFailedOpen).Inc()
+	switch {
+	case errors.Is(err, errKind):
+		// A rule may name kinds that a newer version of us knows.
+		e.metrics.requests.WithLabelValues(e.name, answerAllowed).Inc()
+		log.V(1).Info("Request of an unknown kind let pass")
+		return admission.Allowed("")
+	case err != nil:
+		cause := causeError
 		if fault, ok := errors.AsType[*panicError](err); ok {
+			cause = causePanic
 			log = log.WithValues("stack", string(fault.stack))
 		}
+		e.metrics.failedOpen(e.name, cause)
 		log.Error(err, "Request let pass unchecked")
 		return admission.Allowed("").WithWarnings(failedOpenWarning)
-	}
-	switch {
 	case len(v.Denied) > 0:
 		e.metrics.requests.WithLabelValues(e.name, answerDenied).Inc()
 		log.Info("Request denied", "reasons", reasons(v.Denied))

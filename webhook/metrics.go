@@ -17,6 +17,14 @@ const (
 	answerFailedOpen = "failed-open" // a fault of ours let it pass
 )
 
+// Why a request was let pass unchecked, a closed set of label values.
+const (
+	causePanic      = "panic"
+	causeError      = "error"      // an object that cannot be decoded, above all
+	causeUnreadable = "unreadable" // a review that is none, or too large
+	causeOverloaded = "overloaded"
+)
+
 // What became of a record, a closed set of label values.
 const (
 	recordWritten   = "written"
@@ -27,6 +35,7 @@ const (
 )
 
 type metrics struct {
+	failures   *prometheus.CounterVec
 	requests   *prometheus.CounterVec
 	duration   *prometheus.HistogramVec
 	problems   *prometheus.CounterVec
@@ -40,12 +49,16 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Name: "reloader_admission_requests_total",
 			Help: "Admission requests by handler and answer.",
 		}, []string{"handler", "answer"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "reloader_admission_failed_open_total",
+			Help: "Admission requests that a fault of the webhook let pass unchecked, by cause.",
+		}, []string{"handler", "cause"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "reloader_admission_duration_seconds",
-			Help: "Time to work out the answer to an admission request.",
-			// From 50 microseconds to 1.6 seconds; a request takes well under
-			// a millisecond and may take 2 seconds.
-			Buckets: prometheus.ExponentialBuckets(0.00005, 2, 16),
+			Help: "Time from the arrival of an admission request to its answer.",
+			// From 100 microseconds to 3.3 seconds; a request takes well under
+			// a millisecond, and the API server waits for 3 seconds.
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16),
 		}, []string{"handler"}),
 		problems: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "reloader_admission_problems_total",
@@ -61,13 +74,19 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		}),
 	}
 	var problems []error
-	for _, c := range []prometheus.Collector{m.requests, m.duration, m.problems, m.records, m.unrecorded} {
+	for _, c := range []prometheus.Collector{m.requests, m.failures, m.duration, m.problems, m.records, m.unrecorded} {
 		problems = append(problems, registerer.Register(c))
 	}
 	if err := errors.Join(problems...); err != nil {
 		return nil, fmt.Errorf("register admission metrics: %w", err)
 	}
 	return m, nil
+}
+
+// failedOpen counts a request that was let pass unchecked.
+func (m *metrics) failedOpen(handler, cause string) {
+	m.requests.WithLabelValues(handler, answerFailedOpen).Inc()
+	m.failures.WithLabelValues(handler, cause).Inc()
 }
 
 func (m *metrics) found(problems []reloader.Problem) {

@@ -247,8 +247,7 @@ func TestValidateSource(t *testing.T) {
 			wantWarnings: []string{failOpen},
 		},
 		"a kind that is no source": {
-			request:      request{object: deployment(nil)},
-			wantWarnings: []string{failOpen},
+			request: request{object: deployment(nil)},
 		},
 	}
 	for name, tc := range tests {

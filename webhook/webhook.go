@@ -30,6 +30,11 @@ type Options struct {
 	Log logr.Logger
 	// Metrics receives the collectors. Nil: nothing is exported.
 	Metrics prometheus.Registerer
+	// MaxBytes bounds the reviews that are worked on at a time, by their size in
+	// bytes; what comes in beyond that waits for a second and is then let pass
+	// unchecked. Zero: DefaultMaxBytes. Less than the largest review counts as
+	// that.
+	MaxBytes int64
 }
 
 func (o *Options) setDefaults() {
@@ -42,6 +47,9 @@ func (o *Options) setDefaults() {
 	if o.Metrics == nil {
 		o.Metrics = prometheus.NewRegistry()
 	}
+	if o.MaxBytes == 0 {
+		o.MaxBytes = DefaultMaxBytes
+	}
 }
 
 // Validate returns all problems of the options, joined.
@@ -49,6 +57,9 @@ func (o Options) Validate() error {
 	var problems []error
 	if o.Mode != "" && !slices.Contains(policy.Modes(), o.Mode) {
 		problems = append(problems, fmt.Errorf("unknown admission mode %q", o.Mode))
+	}
+	if o.MaxBytes < 0 {
+		problems = append(problems, fmt.Errorf("room for %d bytes: use a positive number", o.MaxBytes))
 	}
 	if o.Settings.Keys.Index == "" {
 		problems = append(problems, errors.New("the index annotation has no key: start from policy.DefaultKeys"))
@@ -62,6 +73,7 @@ type Webhook struct {
 	mode     policy.Mode
 	log      logr.Logger
 	metrics  *metrics
+	room     *room
 }
 
 // New returns a Webhook. It starts nothing and reads nothing; the error is
@@ -75,7 +87,7 @@ func New(o Options) (*Webhook, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Webhook{settings: o.Settings, mode: o.Mode, log: o.Log, metrics: m}, nil
+	return &Webhook{settings: o.Settings, mode: o.Mode, log: o.Log, metrics: m, room: newRoom(o.MaxBytes)}, nil
 }
 
 // Registrar is where endpoints are served: controller-runtime's

@@ -70,7 +70,7 @@ func TestAValueThatCannotBeUsedStopsTheStartWithOneLine(t *testing.T) {
 		"webhook: an unknown admission mode":  {[]string{"webhook", "--admission=hope"}, []string{"--admission", "hope"}},
 		"webhook: an address without a port":  {[]string{"webhook", "--listen-address=localhost"}, []string{"--listen-address", "localhost"}},
 		"webhook: a port that is too high":    {[]string{"webhook", "--listen-address=:70000"}, []string{"--listen-address", "70000"}},
-		"webhook: a port that is none":        {[]string{"webhook", "--listen-address=:https"}, []string{"--listen-address", "https"}},
+		"webhook: a port that is none":        {[]string{"webhook", "--listen-address=:nothing"}, []string{"--listen-address", "nothing"}},
 		"webhook: an unknown kind to ignore":  {[]string{"webhook", "--resources-to-ignore=pods"}, []string{"--resources-to-ignore"}},
 		"webhook: metrics without a port":     {[]string{"webhook", "--metrics-address=localhost"}, []string{"--metrics-address"}},
 		"webhook: an unknown log level":       {[]string{"webhook", "--log-level=loud"}, []string{"--log-level"}},

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -60,33 +59,3 @@ func TestReadiness(t *testing.T) {
 
 // silent tells nobody.
 type silent struct{ engine.Reporter }
-
-func TestSplitAddress(t *testing.T) {
-	tests := map[string]struct {
-		wantHost string
-		wantPort int
-		wantErr  error
-	}{
-		":9443":           {"", 9443, nil},
-		"127.0.0.1:1":     {"127.0.0.1", 1, nil},
-		"[::1]:65535":     {"::1", 65535, nil},
-		"localhost":       {wantErr: errors.New("use HOST:PORT or :PORT")},
-		":0":              {wantErr: errors.New("not between")},
-		":65536":          {wantErr: errors.New("not between")},
-		"localhost:https": {wantErr: errors.New("not between")},
-	}
-	for address, tc := range tests {
-		t.Run(address, func(t *testing.T) {
-			host, port, err := splitAddress(address)
-			if tc.wantErr != nil {
-				require.ErrorContains(t, err, tc.wantErr.Error())
-				return
-			}
-			require.NoError(t, err)
-			assert.Equal(t, tc.wantHost, host)
-			assert.Equal(t, tc.wantPort, port)
-		})
-	}
-	assert.Empty(t, given(""))
-	assert.Equal(t, []string{"a"}, given("a"))
-}

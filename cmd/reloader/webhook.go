@@ -1,22 +1,24 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/kubernetes"
-	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"k8s-reloader/certs"
 	"k8s-reloader/reloader/api"
 	"k8s-reloader/reloader/policy"
 	"k8s-reloader/webhook"
+	"k8s-reloader/webhook/server"
 )
 
 // webhookFlags are what the webhook's command line says.
@@ -31,6 +33,12 @@ type webhookFlags struct {
 	service           string
 	mutatingConfig    string
 	validatingConfig  string
+	manageCertificate bool
+	publishCA         bool
+	validity          time.Duration
+	caValidity        time.Duration
+	tlsMinVersion     string
+	shutdownDelay     time.Duration
 }
 
 func newWebhookCommand() *cobra.Command {
@@ -57,6 +65,17 @@ requests; of the cluster it needs its own certificate and its own configurations
 	flags.StringVar(&f.service, "service", "reloader-webhook", "Service through which the API server comes; the certificate is for its name")
 	flags.StringVar(&f.mutatingConfig, "mutating-configuration", "", "MutatingWebhookConfiguration to publish the CA in")
 	flags.StringVar(&f.validatingConfig, "validating-configuration", "", "ValidatingWebhookConfiguration to publish the CA in")
+	flags.BoolVar(&f.manageCertificate, "manage-certificate", true,
+		"make and renew the certificate; if not, somebody else fills the Secret, such as cert-manager")
+	flags.BoolVar(&f.publishCA, "publish-ca", true,
+		"write the CA into the configurations; if not, somebody else does, such as cert-manager's injector")
+	flags.DurationVar(&f.validity, "certificate-validity", certs.DefaultLeafLifetime,
+		"how long a certificate that is made here is valid, at least "+certs.MinLeafLifetime.String()+"; it is renewed after two thirds of that")
+	flags.DurationVar(&f.caValidity, "ca-validity", certs.DefaultCALifetime,
+		"how long the CA that signs it is valid, at least three times as long")
+	flags.StringVar(&f.tlsMinVersion, "tls-min-version", "1.3", "oldest version of TLS that is spoken: 1.2 or 1.3")
+	flags.DurationVar(&f.shutdownDelay, "shutdown-delay", server.DefaultLinger,
+		"how long to go on serving after SIGTERM, until no API server comes here any more")
 	return cmd
 }
 
@@ -69,9 +88,9 @@ func (f *webhookFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return fmt.Errorf("--admission: %w", err)
 	}
-	host, port, err := splitAddress(f.listenAddress)
+	minVersion, linger, err := f.serving()
 	if err != nil {
-		return fmt.Errorf("--listen-address=%s: %w", f.listenAddress, err)
+		return err
 	}
 	if err := f.names(); err != nil {
 		return err
@@ -98,37 +117,85 @@ func (f *webhookFlags) run(cmd *cobra.Command) error {
 		DNSNames:                 []string{f.service + "." + to.namespace + ".svc", f.service + "." + to.namespace + ".svc.cluster.local"},
 		MutatingConfigurations:   given(f.mutatingConfig),
 		ValidatingConfigurations: given(f.validatingConfig),
+		FilledByOthers:           !f.manageCertificate,
+		PublishedByOthers:        !f.publishCA,
+		LeafLifetime:             f.validity,
+		CALifetime:               f.caValidity,
 		FieldManager:             "reloader-webhook",
 		Log:                      log,
 	})
 	if err != nil {
 		return err
 	}
-	listener, err := new(net.ListenConfig).Listen(cmd.Context(), "tcp", f.metricsAddress)
-	if err != nil {
-		return fmt.Errorf("--metrics-address: %w", err)
-	}
 	registry := newRegistry()
 	hook, err := webhook.New(webhook.Options{Settings: settings, Mode: mode, Log: log, Metrics: registry})
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
-	server := ctrlwebhook.NewServer(ctrlwebhook.Options{
-		Host: host,
-		Port: port,
-		TLSOpts: []func(*tls.Config){func(c *tls.Config) {
-			c.MinVersion = tls.VersionTLS13
-			c.GetCertificate = keeper.GetCertificate
-		}},
-	})
-	hook.Register(server)
+	serve, err := server.New(server.Options{GetCertificate: keeper.GetCertificate, MinVersion: minVersion, Linger: linger, Log: log})
+	if err != nil {
+		return err
+	}
+	hook.Register(serve)
+	listeners, err := listen(cmd.Context(), map[string]string{"listen-address": f.listenAddress, "metrics-address": f.metricsAddress})
+	if err != nil {
+		return err
+	}
 
 	log.Info("starting the webhook", "version", version, "server", to.server(), "namespace", to.namespace, "admission", mode)
-	parts, ctx := errgroup.WithContext(cmd.Context())
-	parts.Go(func() error { return keeper.Run(ctx) })
-	parts.Go(func() error { return server.Start(ctx) })
-	parts.Go(func() error { return api.Serve(ctx, listener, api.Handler(keeper.Ready, registry)) })
+	ready := func() error { return cmp.Or(serve.Ready(), keeper.Ready()) }
+	// Certificate, metrics and readiness go on until the last request has been
+	// answered, which is after the process was told to end.
+	parts, failed := errgroup.WithContext(context.WithoutCancel(cmd.Context()))
+	alive, done := context.WithCancel(failed)
+	parts.Go(func() error { return keeper.Run(alive) })
+	parts.Go(func() error {
+		return api.Serve(alive, listeners["metrics-address"], api.Handler(ready, registry))
+	})
+	parts.Go(func() error {
+		defer done()
+		serving, stop := context.WithCancel(failed)
+		defer stop()
+		defer context.AfterFunc(cmd.Context(), stop)()
+		return serve.Serve(serving, listeners["listen-address"])
+	})
 	return parts.Wait()
+}
+
+// serving returns the values of the flags that say how to serve.
+func (f *webhookFlags) serving() (minVersion uint16, linger time.Duration, err error) {
+	switch f.tlsMinVersion {
+	case "1.2":
+		minVersion = tls.VersionTLS12
+	case "1.3":
+		minVersion = tls.VersionTLS13
+	default:
+		return 0, 0, fmt.Errorf("--tls-min-version=%s: use 1.2 or 1.3", f.tlsMinVersion)
+	}
+	switch {
+	case f.shutdownDelay < 0:
+		return 0, 0, fmt.Errorf("--shutdown-delay=%s: use a positive duration, or 0 to end at once", f.shutdownDelay)
+	case f.shutdownDelay == 0:
+		return minVersion, -1, nil
+	}
+	return minVersion, f.shutdownDelay, nil
+}
+
+// listen opens the addresses that the flags give, by flag. All or none.
+func listen(ctx context.Context, addresses map[string]string) (map[string]net.Listener, error) {
+	listeners := map[string]net.Listener{}
+	for flag, address := range addresses {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+		if err != nil {
+			errs := []error{fmt.Errorf("--%s: %w", flag, err)}
+			for _, opened := range listeners {
+				errs = append(errs, opened.Close())
+			}
+			return nil, errors.Join(errs...)
+		}
+		listeners[flag] = l
+	}
+	return listeners, nil
 }
 
 // names makes sure that what the flags name can exist.
@@ -159,18 +226,6 @@ func objectName(flag, name string) error {
 		return fmt.Errorf("--%s=%s: no object can have that name", flag, name)
 	}
 	return nil
-}
-
-func splitAddress(address string) (host string, port int, err error) {
-	host, text, err := net.SplitHostPort(address)
-	if err != nil {
-		return "", 0, fmt.Errorf("use HOST:PORT or :PORT: %w", err)
-	}
-	port, err = strconv.Atoi(text)
-	if err != nil || port < 1 || port > 65535 {
-		return "", 0, fmt.Errorf("port %q is not between 1 and 65535", text)
-	}
-	return host, port, nil
 }
 
 // given returns the name as a list, which is empty if it was not given.

@@ -20,6 +20,8 @@ const Image = "k8s-reloader/reloader:local"
 type BuildOptions struct {
 	// Dir gets the program; default: k8s-reloader in the user's cache folder.
 	Dir string
+	// Root is the checkout to build from; default: this one.
+	Root string
 	// Race builds in the race detector, which needs a C compiler.
 	Race bool
 	// Log receives progress for humans; nil is silent.
@@ -32,9 +34,11 @@ func Build(ctx context.Context, o BuildOptions) (path string, err error) {
 	if o.Log == nil {
 		o.Log = io.Discard
 	}
-	root, err := binaries.Root()
-	if err != nil {
-		return "", err
+	root := o.Root
+	if root == "" {
+		if root, err = binaries.Root(); err != nil {
+			return "", err
+		}
 	}
 	if path, err = o.target(); err != nil {
 		return "", err

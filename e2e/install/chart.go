@@ -31,6 +31,10 @@ type ChartOptions struct {
 	// Values replace the chart's, as a values file would. The image and the
 	// full name are Chart's to set.
 	Values map[string]any
+	// Folder of the chart; default: this checkout's.
+	Folder string
+	// Image that the pods run; default: Image.
+	Image string
 	// Force takes back what others have changed by hand in the release's
 	// objects, where the upgrade would fail.
 	Force bool
@@ -93,21 +97,27 @@ func (o *ChartOptions) setDefaults() {
 	if o.Namespace == "" {
 		o.Namespace = "reloader"
 	}
+	if o.Image == "" {
+		o.Image = Image
+	}
 	if o.Timeout == 0 {
 		o.Timeout = 2 * time.Minute
 	}
 }
 
 func (o *ChartOptions) helm(ctx context.Context, c *cluster.Cluster) error {
-	root, err := binaries.Root()
-	if err != nil {
-		return err
+	if o.Folder == "" {
+		root, err := binaries.Root()
+		if err != nil {
+			return err
+		}
+		o.Folder = filepath.Join(root, "charts", "reloader")
 	}
 	values := maps.Clone(o.Values)
 	if values == nil {
 		values = map[string]any{}
 	}
-	repository, tag, _ := strings.Cut(Image, ":")
+	repository, tag, _ := strings.Cut(o.Image, ":")
 	values["image"] = map[string]any{"repository": repository, "tag": tag}
 	values["fullnameOverride"] = o.Release
 	// All pods share the machine's loopback network.
@@ -122,7 +132,7 @@ func (o *ChartOptions) helm(ctx context.Context, c *cluster.Cluster) error {
 	}
 	// Not --wait: AwaitReady waits for more, and tells what it waits for.
 	args := []string{
-		"upgrade", o.Release, filepath.Join(root, "charts", "reloader"),
+		"upgrade", o.Release, o.Folder,
 		"--install", "--namespace", o.Namespace, "--create-namespace", "--values", file,
 	}
 	if o.Force {

@@ -1,0 +1,205 @@
+package charts_test
+
+import (
+	"strings"
+	"testing"
+
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/scheme"
+
+	"k8s-reloader/reloader/kind"
+)
+
+// withCertManager renders the chart for a cluster that has cert-manager.
+func withCertManager(t *testing.T, values ...string) objects {
+	t.Helper()
+	require.NoError(t, certmanagerv1.AddToScheme(scheme.Scheme))
+	args := append(templateArgs(append(values, "certificates.certManager.enabled=true")), "--api-versions", "cert-manager.io/v1")
+	out, problems, err := helm(t, args...)
+	require.NoError(t, err, problems)
+	return byName(t, decode(t, out))
+}
+
+func webhookArgs(t *testing.T, rendered objects) []string {
+	t.Helper()
+	return get[*appsv1.Deployment](t, rendered, "Deployment demo-reloader-webhook").Spec.Template.Spec.Containers[0].Args
+}
+
+func TestRulesCoverEveryKindOfWorkload(t *testing.T) {
+	configuration := get[*admissionregistrationv1.MutatingWebhookConfiguration](t, render(t), "MutatingWebhookConfiguration demo-reloader-webhook")
+	covered := map[string]bool{}
+	for _, rule := range configuration.Webhooks[0].Rules {
+		for _, resource := range rule.Resources {
+			covered[rule.APIGroups[0]+"/"+rule.APIVersions[0]+"/"+resource] = true
+		}
+	}
+	for _, k := range kind.All() {
+		assert.True(t, covered[k.Resource.Group+"/"+k.Resource.Version+"/"+k.Resource.Resource], k.Name)
+	}
+}
+
+func TestTheUsersSelectorsAreAddedToTheExclusions(t *testing.T) {
+	rendered := render(t, "webhook.excludedNamespaces={build,system}", "webhook.namespaceSelector.matchLabels.team=a",
+		"webhook.namespaceSelector.matchExpressions[0].key=tier", "webhook.namespaceSelector.matchExpressions[0].operator=Exists",
+		"webhook.objectSelector.matchLabels.checked=yes")
+	configuration := get[*admissionregistrationv1.ValidatingWebhookConfiguration](t, rendered, "ValidatingWebhookConfiguration demo-reloader-webhook")
+	for _, w := range configuration.Webhooks {
+		assert.Equal(t, &metav1.LabelSelector{
+			MatchLabels: map[string]string{"team": "a"},
+			MatchExpressions: []metav1.LabelSelectorRequirement{
+				{Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpNotIn, Values: []string{"kube-system", "system", "build"}},
+				{Key: "tier", Operator: metav1.LabelSelectorOpExists},
+			},
+		}, w.NamespaceSelector)
+		assert.Equal(t, &metav1.LabelSelector{MatchLabels: map[string]string{"checked": "yes"}}, w.ObjectSelector)
+	}
+}
+
+func TestTheWebhookStaysUp(t *testing.T) {
+	rendered := render(t, "webhook.podAnnotations.a=b", "webhook.serviceAccount.annotations.c=d", "webhook.shutdownDelaySeconds=20", "webhook.tlsMinVersion=1.2")
+	deployment := get[*appsv1.Deployment](t, rendered, "Deployment demo-reloader-webhook")
+	pod := deployment.Spec.Template.Spec
+	assert.Equal(t, int32(2), *deployment.Spec.Replicas)
+	assert.Equal(t, int64(35), *pod.TerminationGracePeriodSeconds, "longer than the webhook goes on serving")
+	assert.Subset(t, pod.Containers[0].Args, []string{"--shutdown-delay=20s", "--tls-min-version=1.2", "--certificate-validity=2160h", "--ca-validity=43800h"})
+	assert.Contains(t, pod.Containers[0].Env, corev1.EnvVar{Name: "GOMEMLIMIT", ValueFrom: &corev1.EnvVarSource{
+		ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "limits.memory"},
+	}})
+	assert.Equal(t, map[string]string{"a": "b"}, deployment.Spec.Template.Annotations)
+	assert.Equal(t, map[string]string{"c": "d"}, get[*corev1.ServiceAccount](t, rendered, "ServiceAccount demo-reloader-webhook").Annotations)
+	assert.Equal(t, "kubernetes.io/hostname", pod.TopologySpreadConstraints[0].TopologyKey)
+
+	budget := get[*policyv1.PodDisruptionBudget](t, rendered, "PodDisruptionBudget demo-reloader-webhook")
+	assert.Equal(t, 1, budget.Spec.MaxUnavailable.IntValue())
+	assert.Equal(t, deployment.Spec.Selector, budget.Spec.Selector)
+	assert.NotContains(t, render(t, "webhook.podDisruptionBudget.enabled=false"), "PodDisruptionBudget demo-reloader-webhook")
+}
+
+func TestTheNetworkPolicyLetsTheAPIServerIn(t *testing.T) {
+	assert.NotContains(t, render(t), "NetworkPolicy demo-reloader-webhook")
+	policy := get[*networkingv1.NetworkPolicy](t, render(t, "webhook.networkPolicy.enabled=true"), "NetworkPolicy demo-reloader-webhook")
+	require.Len(t, policy.Spec.Ingress, 2)
+	assert.Equal(t, "admission", policy.Spec.Ingress[0].Ports[0].Port.StrVal)
+	assert.Empty(t, policy.Spec.Ingress[0].From, "an API server is no pod")
+	assert.Equal(t, []networkingv1.PolicyType{networkingv1.PolicyTypeIngress}, policy.Spec.PolicyTypes)
+
+	policy = get[*networkingv1.NetworkPolicy](t, render(t, "webhook.networkPolicy.enabled=true",
+		"webhook.networkPolicy.admissionFrom[0].ipBlock.cidr=10.0.0.0/28"), "NetworkPolicy demo-reloader-webhook")
+	assert.Equal(t, "10.0.0.0/28", policy.Spec.Ingress[0].From[0].IPBlock.CIDR)
+	assert.Empty(t, policy.Spec.Ingress[1].From)
+}
+
+func TestCertManagerMakesTheCertificate(t *testing.T) {
+	rendered := withCertManager(t, "certificates.validity=48h")
+	certificate := get[*certmanagerv1.Certificate](t, rendered, "Certificate demo-reloader-webhook")
+	assert.Equal(t, []string{"demo-reloader-webhook.system.svc", "demo-reloader-webhook.system.svc.cluster.local"}, certificate.Spec.DNSNames)
+	assert.Equal(t, "48h0m0s", certificate.Spec.Duration.Duration.String())
+	assert.Equal(t, "demo-reloader-webhook-ca", certificate.Spec.IssuerRef.Name)
+	ca := get[*certmanagerv1.Certificate](t, rendered, "Certificate demo-reloader-webhook-ca")
+	assert.True(t, ca.Spec.IsCA)
+	assert.Equal(t, ca.Spec.SecretName, get[*certmanagerv1.Issuer](t, rendered, "Issuer demo-reloader-webhook-ca").Spec.CA.SecretName)
+	assert.NotNil(t, get[*certmanagerv1.Issuer](t, rendered, "Issuer "+ca.Spec.IssuerRef.Name).Spec.SelfSigned)
+
+	for _, key := range []string{"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"} {
+		object, ok := rendered[key+" demo-reloader-webhook"].(metav1.Object)
+		require.True(t, ok)
+		assert.Equal(t, "system/demo-reloader-webhook", object.GetAnnotations()[certmanagerv1.WantInjectAnnotation])
+	}
+	assert.Subset(t, webhookArgs(t, rendered), []string{
+		"--manage-certificate=false", "--publish-ca=false", "--certificate-secret=" + certificate.Spec.SecretName,
+	})
+	assert.Empty(t, get[*corev1.Secret](t, rendered, "Secret "+certificate.Spec.SecretName).Data)
+	assert.NotContains(t, rendered, "Secret demo-reloader-webhook-certificate")
+
+	cluster, namespaced := rendered.rules(t, "demo-reloader-webhook")
+	assert.Equal(t, []string{"list", "watch"}, cluster[0].Verbs)
+	assert.Equal(t, []string{"get", "list", "watch"}, namespaced[0].Verbs)
+	assert.Equal(t, []string{certificate.Spec.SecretName}, namespaced[0].ResourceNames)
+}
+
+func TestAnIssuerOfTheUsersSigns(t *testing.T) {
+	rendered := withCertManager(t, "certificates.certManager.issuerRef.name=corporate", "certificates.certManager.issuerRef.kind=ClusterIssuer")
+	reference := get[*certmanagerv1.Certificate](t, rendered, "Certificate demo-reloader-webhook").Spec.IssuerRef
+	assert.Equal(t, []string{"corporate", "ClusterIssuer", "cert-manager.io"}, []string{reference.Name, reference.Kind, reference.Group})
+	for _, key := range rendered.keys() {
+		assert.False(t, strings.HasPrefix(key, "Issuer "), key)
+	}
+	assert.NotContains(t, rendered, "Certificate demo-reloader-webhook-ca")
+}
+
+func TestACertificateOfTheUsersIsServed(t *testing.T) {
+	rendered := render(t, "certificates.secretName=mine", "certificates.caBundle=PEM")
+	assert.Subset(t, webhookArgs(t, rendered), []string{"--certificate-secret=mine", "--manage-certificate=false", "--publish-ca=false"})
+	configuration := get[*admissionregistrationv1.MutatingWebhookConfiguration](t, rendered, "MutatingWebhookConfiguration demo-reloader-webhook")
+	assert.Equal(t, []byte("PEM"), configuration.Webhooks[0].ClientConfig.CABundle)
+	cluster, namespaced := rendered.rules(t, "demo-reloader-webhook")
+	assert.Equal(t, []string{"list", "watch"}, cluster[0].Verbs)
+	assert.Equal(t, []string{"mine"}, namespaced[0].ResourceNames)
+	assert.NotContains(t, namespaced[0].Verbs, "update")
+
+	rendered = render(t, "certificates.secretName=mine")
+	assert.Contains(t, webhookArgs(t, rendered), "--publish-ca=true")
+	cluster, _ = rendered.rules(t, "demo-reloader-webhook")
+	assert.Contains(t, cluster[0].Verbs, "patch", "it publishes ca.crt of the Secret")
+}
+
+func TestCertificatesThatCannotWorkAreRefused(t *testing.T) {
+	tests := map[string]struct{ value, want string }{
+		"cert-manager without cert-manager":        {"certificates.certManager.enabled=true", "install it first, or leave the value false"},
+		"cert-manager and a Secret of one's own":   {"certificates.certManager.enabled=true,certificates.secretName=a", "exclude each other"},
+		"a CA without its Secret":                  {"certificates.caBundle=a", "set certificates.secretName"},
+		"a lifetime in a unit that does not exist": {"certificates.validity=90d", "/certificates/validity"},
+		"no lifetime":           {"certificates.caValidity=", "/certificates/caValidity"},
+		"a typo":                {"certificates.certmanager.enabled=true", "'certmanager' not allowed"},
+		"an old version of TLS": {"webhook.tlsMinVersion=1.1", "/webhook/tlsMinVersion"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, problems, err := helm(t, templateArgs([]string{tc.value})...)
+			require.Error(t, err)
+			assert.Contains(t, problems, tc.want)
+		})
+	}
+}
+
+// TestTheWebhookNeedsNoRightsWithoutIt also holds that certificates.yaml renders
+// nothing then.
+func TestTheWebhookNeedsNoRightsWithoutIt(t *testing.T) {
+	for _, key := range withCertManager(t, "webhook.enabled=false").keys() {
+		assert.NotContains(t, key, "webhook")
+	}
+}
+
+func TestTheAdmissionPolicyFollowsTheMode(t *testing.T) {
+	tests := map[string]struct {
+		wantBroken, wantDoubtful admissionregistrationv1.ValidationAction
+	}{
+		"warn":    {admissionregistrationv1.Warn, admissionregistrationv1.Warn},
+		"default": {admissionregistrationv1.Deny, admissionregistrationv1.Warn},
+		"strict":  {admissionregistrationv1.Deny, admissionregistrationv1.Deny},
+	}
+	for mode, tc := range tests {
+		t.Run(mode, func(t *testing.T) {
+			rendered := render(t, "webhook.enabled=false", "webhook.admissionPolicy.enabled=true", "webhook.mode="+mode, "webhook.excludedNamespaces={build}")
+			for name, want := range map[string]admissionregistrationv1.ValidationAction{"broken": tc.wantBroken, "doubtful": tc.wantDoubtful} {
+				name = "demo-reloader-webhook-" + name
+				binding := get[*admissionregistrationv1.ValidatingAdmissionPolicyBinding](t, rendered, "ValidatingAdmissionPolicyBinding "+name)
+				assert.Equal(t, []admissionregistrationv1.ValidationAction{want}, binding.Spec.ValidationActions)
+				policy := get[*admissionregistrationv1.ValidatingAdmissionPolicy](t, rendered, "ValidatingAdmissionPolicy "+binding.Spec.PolicyName)
+				assert.Equal(t, admissionregistrationv1.Ignore, *policy.Spec.FailurePolicy)
+				assert.Equal(t, []string{"kube-system", "system", "build"}, policy.Spec.MatchConstraints.NamespaceSelector.MatchExpressions[0].Values)
+			}
+		})
+	}
+	for _, key := range render(t, "webhook.admissionPolicy.enabled=true", "webhook.mode=off").keys() {
+		assert.NotContains(t, key, "ValidatingAdmissionPolicy")
+	}
+}

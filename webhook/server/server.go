@@ -1,0 +1,188 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+)
+
+// DefaultLinger is how long a server goes on serving after it was told to end:
+// longer than it takes until no API server comes to it any more.
+const DefaultLinger = 10 * time.Second
+
+const (
+	// The API server sends a review at once and waits for 30 seconds at most.
+	// Who is slower holds up nothing but himself.
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 10 * time.Second
+	writeTimeout      = 30 * time.Second
+	// idleTimeout is above the 90 seconds after which an API server closes what
+	// it does not use, so that it is never the server that closes first.
+	idleTimeout = 2 * time.Minute
+	// maxHeaderBytes is plenty for what an API server sends.
+	maxHeaderBytes = 64 << 10
+	// maxStreams bounds the requests of one HTTP/2 connection at a time. Each
+	// costs a goroutine before it has a body.
+	maxStreams = 250
+	// shutdownTimeout bounds the wait for the last answers.
+	shutdownTimeout = 5 * time.Second
+)
+
+var (
+	errNotListening = errors.New("does not listen yet")
+	errEnding       = errors.New("is ending")
+)
+
+// Options say how a Server serves.
+type Options struct {
+	// GetCertificate returns the certificate to serve with. Required.
+	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// MinVersion of TLS: tls.VersionTLS12 or tls.VersionTLS13, the default.
+	MinVersion uint16
+	// Linger is how long to go on serving when told to end. Negative: not at
+	// all. Zero: DefaultLinger.
+	Linger time.Duration
+	// Log tells when serving begins and ends. The zero Logger is silent.
+	Log logr.Logger
+}
+
+func (o *Options) setDefaults() {
+	if o.MinVersion == 0 {
+		o.MinVersion = tls.VersionTLS13
+	}
+	if o.Linger == 0 {
+		o.Linger = DefaultLinger
+	}
+	if o.Log.GetSink() == nil {
+		o.Log = logr.Discard()
+	}
+}
+
+// Validate returns all problems of the options, joined.
+func (o Options) Validate() error {
+	var problems []error
+	if o.GetCertificate == nil {
+		problems = append(problems, errors.New("nothing to take a certificate from"))
+	}
+	switch o.MinVersion {
+	case 0, tls.VersionTLS12, tls.VersionTLS13:
+	default:
+		problems = append(problems, fmt.Errorf("TLS version %#x: use 1.2 or 1.3", o.MinVersion))
+	}
+	return errors.Join(problems...)
+}
+
+// Server serves handlers over TLS. Make one with New, Register what it serves,
+// and run it with Serve. Ready may be called at any time.
+type Server struct {
+	options Options
+	mux     *http.ServeMux
+	state   atomic.Int32
+}
+
+// The states, in order.
+const (
+	idle int32 = iota
+	serving
+	ending
+)
+
+// New returns a Server that does nothing until Serve.
+func New(o Options) (*Server, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	o.setDefaults()
+	return &Server{options: o, mux: http.NewServeMux()}, nil
+}
+
+// Register has the handler answer requests for exactly that path. Not after
+// Serve.
+func (s *Server) Register(path string, handler http.Handler) { s.mux.Handle(path, handler) }
+
+// Ready is for a readiness probe: it returns nil while requests are welcome,
+// which ends as soon as the server is told to end.
+func (s *Server) Ready() error {
+	switch s.state.Load() {
+	case idle:
+		return errNotListening
+	case ending:
+		return errEnding
+	}
+	return nil
+}
+
+// Serve answers requests on the listener until ctx is done, and for
+// Options.Linger more. Then it closes the listener, waits for the answers that
+// are being given, and returns nil. An error means that it ended by itself, or
+// that answers were cut off. Call it once.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	server := &http.Server{
+		Handler:           http.HandlerFunc(s.answer),
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		// Mostly clients that do not trust the certificate: V(1).
+		ErrorLog: slog.NewLogLogger(logr.ToSlogHandler(s.options.Log), slog.Level(-1)),
+		TLSConfig: &tls.Config{
+			MinVersion:     s.options.MinVersion, //nolint:gosec // Validate refuses what is below 1.2
+			GetCertificate: s.options.GetCertificate,
+		},
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- server.ServeTLS(l, "", "") }()
+	// The listener takes connections already; Serve only begins to accept them.
+	s.state.Store(serving)
+	s.options.Log.Info("serving", "address", l.Addr().String())
+
+	select {
+	case err := <-ended:
+		s.state.Store(ending)
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	s.state.Store(ending)
+	s.options.Log.Info("ending", "linger", s.options.Linger.String())
+	linger := time.NewTimer(s.options.Linger)
+	defer linger.Stop()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+	case <-linger.C:
+	}
+
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	err := server.Shutdown(grace)
+	if err != nil {
+		err = errors.Join(err, server.Close())
+	}
+	if served := <-ended; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	if err != nil {
+		return fmt.Errorf("stop serving %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// answer hands a request on. A server that is ending asks the client to leave
+// with the answer: on HTTP/2 the header becomes a GOAWAY frame, after which the
+// client opens a new connection for what follows and loses nothing.
+func (s *Server) answer(rw http.ResponseWriter, r *http.Request) {
+	if s.state.Load() == ending {
+		rw.Header().Set("Connection", "close")
+	}
+	s.mux.ServeHTTP(rw, r)
+}
