@@ -77,11 +77,7 @@ func (l *ledger) open(from archive, fresh bool) {
 			a.unknown = !ok && !fresh && !a.read
 			continue
 		}
-		a.saved = entry
-		a.current, a.rolledOut = entry.Fingerprint, entry.Fingerprint
-		if entry.Version == inMotion {
-			a.current, a.rolledOut = mixed, mixed
-		}
+		a.resume(entry)
 		if a.heard != entry.Version || entry.Version == inMotion || len(a.newcomers) > 0 {
 			a.dirty = true
 			continue

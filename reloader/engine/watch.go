@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -14,10 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/klog/v2"
-
-	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/kind"
+	"k8s.io/utils/clock"
 )
 
 // feed stands where a reflector has its store: it hands on what the watch
@@ -25,6 +25,11 @@ import (
 // memory. The handlers do no I/O.
 type feed struct {
 	resource schema.GroupVersionResource
+	// area and labels, a label selector, are what is watched of the resource.
+	area   area
+	labels string
+	// labelled is true if the handlers read labels.
+	labelled bool
 	// seen is called for what is there; since is when it was written or, if it
 	// was listed, the earliest that it may have been since the last event; the
 	// zero moment is before we looked.
@@ -34,8 +39,12 @@ type feed struct {
 	// listed is called after seen was called for everything there is.
 	listed func(items []any)
 
-	synced   chan struct{}
-	syncOnce sync.Once
+	// settled is closed when the first list is handed on, or as soon as it is
+	// known that it does not come for now.
+	settled    chan struct{}
+	settleOnce sync.Once
+	// complete is true while the feed has handed on everything there is.
+	complete atomic.Bool
 	// newest is the version up to which no event was missed. Only the
 	// reflector's goroutine uses it.
 	newest uint64
@@ -100,8 +109,28 @@ func (f *feed) Replace(items []any, resourceVersion string) error {
 	}
 	f.listed(items)
 	f.newest = max(f.newest, versionOf(resourceVersion))
-	f.syncOnce.Do(func() { close(f.synced) })
+	f.complete.Store(true)
+	f.settle()
 	return nil
+}
+
+// settle lets those go on who wait for the first list.
+func (f *feed) settle() { f.settleOnce.Do(func() { close(f.settled) }) }
+
+// absent notes that the API is not served, so that there is nothing to hand on.
+func (f *feed) absent() {
+	f.complete.Store(true)
+	f.settle()
+}
+
+// gone notes that the API, which was served, is so no more. What is there when
+// it comes back is seen for the first time.
+func (f *feed) gone() {
+	if f.newest > 0 {
+		f.listed(nil)
+		f.newest = 0
+	}
+	f.absent()
 }
 
 // Resync implements cache.ReflectorStore; nothing is kept that could be
@@ -123,7 +152,9 @@ func (f *feed) Transformer() cache.TransformFunc {
 			return nil, err
 		}
 		meta.ManagedFields = nil
-		meta.Labels = nil
+		if !f.labelled {
+			meta.Labels = nil
+		}
 		meta.OwnerReferences = nil
 		return meta, nil
 	}
@@ -137,104 +168,107 @@ func metadataOf(obj any) (*metav1.PartialObjectMetadata, error) {
 	return meta, nil
 }
 
-// run watches until ctx is done.
-func (f *feed) run(ctx context.Context, client metadata.Interface, logger klog.Logger) {
-	resource := client.Resource(f.resource)
+// watcher runs feeds. It is safe for concurrent use.
+type watcher struct {
+	client   metadata.Interface
+	apis     *apis
+	refusals *refusals
+	// interval is the time between two attempts at what is forbidden.
+	interval time.Duration
+	clock    clock.WithTicker
+	log      logr.Logger
+}
+
+// run watches until ctx is done. An API that is not served is waited for.
+func (w *watcher) run(ctx context.Context, f *feed) {
+	if mayBeMissing(f.resource) && !w.apis.await(ctx, f.resource, false, f.absent) {
+		return
+	}
+	resource := w.client.Resource(f.resource).Namespace(f.area.namespace)
+	narrow := func(options *metav1.ListOptions) {
+		options.LabelSelector, options.FieldSelector = f.labels, f.area.fields
+	}
 	lw := cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-			return reached(ctx, logger, func() (runtime.Object, error) { return resource.List(ctx, options) })
+			narrow(&options)
+			return ask(ctx, w, f, "list", func() (runtime.Object, error) { return resource.List(ctx, options) })
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-			return reached(ctx, logger, func() (watch.Interface, error) { return resource.Watch(ctx, options) })
+			narrow(&options)
+			return ask(ctx, w, f, "watch", func() (watch.Interface, error) { return resource.Watch(ctx, options) })
 		},
-	}, client)
+	}, w.client)
 	r := cache.NewReflectorWithOptions(lw, &metav1.PartialObjectMetadata{}, f, cache.ReflectorOptions{
-		Logger:          &logger,
+		Logger:          &w.log,
 		Name:            "engine",
 		TypeDescription: f.resource.Resource,
 	})
 	r.RunWithContext(ctx)
 }
 
-// reached repeats a request for as long as nobody listens. A reflector would do
-// so, too, but without a word, and deaf to ctx for up to half a minute.
-func reached[T any](ctx context.Context, logger klog.Logger, request func() (T, error)) (T, error) {
+// ask makes a request for a feed, and makes it again for as long as nobody
+// listens, it is forbidden or the API is not served. A reflector would do so,
+// too, but several times a minute and with a line each time, and while nobody
+// listens without a word, deaf to ctx for up to half a minute.
+func ask[T any](ctx context.Context, w *watcher, f *feed, verb string, request func() (T, error)) (answer T, err error) {
 	const firstWait, lastWait = 500 * time.Millisecond, 15 * time.Second
+	this := refusal{verb, f.resource.GroupResource(), f.area.namespace}
 	for delay := firstWait; ; delay = min(2*delay, lastWait) {
-		answer, err := request()
-		if !utilnet.IsConnectionRefused(err) {
+		pause := delay
+		answer, err = request()
+		switch {
+		case err == nil:
+			if w.refusals.remove(this) {
+				w.log.Info("allowed now", "verb", verb, "resource", this.resource.String(), "namespace", this.namespace)
+			}
+			return answer, nil
+		case utilnet.IsConnectionRefused(err):
+			w.log.Info("cannot reach the API server, trying again", "reason", err.Error())
+		case apierrors.IsForbidden(err):
+			w.refused(f, this, err)
+			pause = w.interval
+		case apierrors.IsNotFound(err) && mayBeMissing(f.resource):
+			if !w.apis.await(ctx, f.resource, true, f.gone) || !w.pause(ctx, firstWait) {
+				return answer, ctx.Err()
+			}
+			// Whatever was there before may not be what is there now: everything
+			// is listed anew.
+			return answer, apierrors.NewResourceExpired(fmt.Sprintf("%s may be served again", this.resource))
+		default:
+			if mayBeMissing(f.resource) {
+				// A broken extension holds up nobody else.
+				f.settle()
+			}
 			return answer, err
 		}
-		logger.Info("cannot reach the API server, trying again", "reason", err.Error())
-		timer := time.NewTimer(wait.Jitter(delay, 0.5))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !w.pause(ctx, pause) {
 			return answer, ctx.Err()
-		case <-timer.C:
 		}
 	}
 }
 
-// sourceFeed hands the events of a kind of source to the engine.
-func (e *Engine) sourceFeed(of reloader.SourceKind) *feed {
-	named := func(meta *metav1.PartialObjectMetadata) reloader.Source {
-		return reloader.Source{Kind: of, Namespace: meta.Namespace, Name: meta.Name}
-	}
-	return &feed{
-		resource: sourceResource(of),
-		synced:   make(chan struct{}),
-		seen: func(meta *metav1.PartialObjectMetadata, how arrival, _ moment) {
-			e.sourceSeen(of, meta, how)
-		},
-		deleted: func(meta *metav1.PartialObjectMetadata) { e.sourceDeleted(named(meta)) },
-		listed: func(items []any) {
-			present := make(map[reloader.Source]struct{})
-			for _, item := range items {
-				if s := named(item.(*metav1.PartialObjectMetadata)); e.index.Depended(s) {
-					present[s] = struct{}{}
-				}
-			}
-			for _, s := range e.ledger.known(of) {
-				if _, ok := present[s]; !ok {
-					e.sourceDeleted(s)
-				}
-			}
-		},
+// pause waits for about that long, or reports false if ctx is done before.
+func (w *watcher) pause(ctx context.Context, about time.Duration) bool {
+	timer := w.clock.NewTimer(wait.Jitter(about, 0.5))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C():
+		return true
 	}
 }
 
-// workloadFeed hands the events of a kind of workload to the engine.
-func (e *Engine) workloadFeed(k kind.Kind) *feed {
-	named := func(meta *metav1.PartialObjectMetadata) reloader.Workload {
-		return reloader.Workload{Kind: k.Name, Namespace: meta.Namespace, Name: meta.Name}
+// refused notes that a feed is forbidden, and says so the first time.
+func (w *watcher) refused(f *feed, what refusal, err error) {
+	f.complete.Store(false)
+	f.settle()
+	if !w.refusals.add(what) {
+		return
 	}
-	return &feed{
-		resource: k.Resource,
-		synced:   make(chan struct{}),
-		seen: func(meta *metav1.PartialObjectMetadata, _ arrival, since moment) {
-			w := named(meta)
-			e.intake.observe(w, meta, since)
-			rounds, reload, by := e.rivals.seen(w, meta)
-			if rounds > 0 {
-				e.intake.takenBack(w, meta.Generation)
-			}
-			if rounds > 0 && rounds%rivalRounds == 0 {
-				e.limits.open(w)
-				e.reporter.TakenBack(reload, by)
-				e.log.Info("reloads are taken back; holding back", "workload", w.String(), "by", by)
-			}
-		},
-		deleted: func(meta *metav1.PartialObjectMetadata) {
-			e.intake.deleted(named(meta))
-			e.rivals.gone(named(meta))
-		},
-		listed: func(items []any) {
-			present := make(map[reloader.Workload]struct{}, len(items))
-			for _, item := range items {
-				present[named(item.(*metav1.PartialObjectMetadata))] = struct{}{}
-			}
-			e.intake.deletedExcept(k.Name, present)
-		},
+	log := w.log.WithValues("resource", what.resource.String(), "in", w.interval.String())
+	if what.namespace != "" {
+		log = log.WithValues("namespace", what.namespace)
 	}
+	log.Error(err, "forbidden, so its changes go unseen; grant get, list and watch (for workloads patch, too) or switch it off by a flag; everything else goes on, and this is tried again slowly")
 }
