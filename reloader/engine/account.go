@@ -90,9 +90,9 @@ func (l *ledger) account(s reloader.Source) *account {
 		if _, suspended := l.suspended[s.Namespace]; suspended {
 			return a
 		}
+		l.remember(s, a)
 		l.sources[s] = a
 		l.unread[shelfOf(s)]++
-		l.lookUp(s, a)
 	}
 	return a
 }

@@ -47,8 +47,9 @@ type Engine struct {
 	rivals   *rivals
 	watcher  *watcher
 	refusals *refusals
-	// feeds are all there are once Run has begun to lead.
-	feeds []*feed
+	// workloads are the feeds of workloads once Run has begun, feeds all there
+	// are once it has begun to lead.
+	workloads, feeds []*feed
 
 	checkpoint *checkpoint.Store // nil without
 	lease      Lease             // nil without
@@ -56,6 +57,8 @@ type Engine struct {
 	// listing is held while all workloads of a kind are read.
 	listing sync.Mutex
 	ready   atomic.Bool
+	// toldOtherKeys is done once a record with other keys has been told of.
+	toldOtherKeys sync.Once
 }
 
 // New returns an engine. It makes no request yet.
@@ -99,6 +102,7 @@ func New(o Options) (*Engine, error) {
 		log:      o.Log,
 	}
 	e.intake = newIntake(o.Settings, o.CoalesceWindow, e.index, e.ledger, e.queues)
+	e.intake.otherKeys = e.tellOtherKeys
 	if o.Scope.NamespaceSelector != nil {
 		e.intake.selection = &selection{namespaces: map[string]*joining{}}
 	}
@@ -124,12 +128,13 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer cancel()
 
 	watching.Go(func() { e.watcher.apis.run(ctx) })
+	e.workloads = e.workloadFeeds()
 	if !e.watch(ctx, &watching, e.namespaceFeeds()) {
 		return nil
 	}
 	e.intake.watchWorkloads()
 	watching.Go(func() { work(ctx, e, e.queues.namespaces, e.joinNamespace) })
-	if !e.watch(ctx, &watching, e.workloadFeeds()) {
+	if !e.watch(ctx, &watching, e.workloads) {
 		return nil
 	}
 	// What the lists have brought is complete now: many of the same kind are
@@ -189,7 +194,6 @@ func (e *Engine) lead(ctx context.Context) {
 	e.ready.Store(true)
 	stats := e.Stats()
 	e.log.Info("ready", "workloads", stats.Workloads, "sources", stats.Sources, "after", e.clock.Since(started).String())
-	workers.Go(func() { e.collect(ctx) })
 	workers.Go(func() { e.verifyRegularly(ctx) })
 	workers.Go(func() { e.watchRollouts(ctx) })
 	select {

@@ -73,92 +73,19 @@ func (e *Engine) sourceFeeds() (feeds []*feed) {
 	return feeds
 }
 
-// sourceFeed hands the events of a kind of source to the engine.
-func (e *Engine) sourceFeed(of reloader.SourceKind, in area) *feed {
-	named := func(meta *metav1.PartialObjectMetadata) reloader.Source {
-		return reloader.Source{Kind: of, Namespace: meta.Namespace, Name: meta.Name}
-	}
-	f := &feed{
-		resource: sourceResource(of),
-		area:     in,
-		seen: func(meta *metav1.PartialObjectMetadata, how arrival, _ moment) {
-			e.sourceSeen(of, meta, how)
-		},
-		deleted: func(meta *metav1.PartialObjectMetadata) { e.sourceDeleted(named(meta)) },
-		listed: func(items []any) {
-			present := make(map[reloader.Source]struct{})
-			for _, item := range items {
-				if s := named(item.(*metav1.PartialObjectMetadata)); e.index.Depended(s) {
-					present[s] = struct{}{}
-				}
-			}
-			for _, s := range e.ledger.known(of) {
-				if _, ok := present[s]; !ok && (in.namespace == "" || s.Namespace == in.namespace) {
-					e.sourceDeleted(s)
-				}
-			}
-		},
-	}
+// sourceLabels returns the label selector of a kind of source as text; empty if
+// there is none.
+func (e *Engine) sourceLabels(of reloader.SourceKind) string {
 	if selector := e.scope.SourceSelectorOf(of); selector != nil {
-		f.labels = selector.String()
-		f.seen = func(meta *metav1.PartialObjectMetadata, how arrival, _ moment) {
-			if how == created && writtenSince(meta) {
-				// It was there, and its labels have been changed.
-				how = updated
-			}
-			e.sourceSeen(of, meta, how)
-		}
+		return selector.String()
 	}
-	return e.newFeed(f)
+	return ""
 }
 
-// writtenSince reports whether somebody has written to an object since it was
-// created, as far as its metadata tell.
-func writtenSince(meta *metav1.PartialObjectMetadata) bool {
-	return slices.ContainsFunc(meta.ManagedFields, func(f metav1.ManagedFieldsEntry) bool {
-		return f.Time != nil && f.Time.After(meta.CreationTimestamp.Time)
-	})
-}
-
-// workloadFeed hands the events of a kind of workload to the engine.
-func (e *Engine) workloadFeed(k kind.Kind, in area) *feed {
-	named := func(meta *metav1.PartialObjectMetadata) reloader.Workload {
-		return reloader.Workload{Kind: k.Name, Namespace: meta.Namespace, Name: meta.Name}
-	}
-	return e.newFeed(&feed{
-		resource: k.Resource,
-		area:     in,
-		seen: func(meta *metav1.PartialObjectMetadata, _ arrival, since moment) {
-			w := named(meta)
-			e.intake.observe(w, meta, since)
-			rounds, reload, by := e.rivals.seen(w, meta)
-			if rounds > 0 {
-				e.intake.takenBack(w, meta.Generation)
-			}
-			if rounds > 0 && rounds%rivalRounds == 0 {
-				e.limits.open(w)
-				e.reporter.TakenBack(reload, by)
-				e.log.Info("reloads are taken back; holding back", "workload", w.String(), "by", by)
-			}
-		},
-		deleted: func(meta *metav1.PartialObjectMetadata) {
-			e.intake.deleted(named(meta))
-			e.rivals.gone(named(meta))
-		},
-		listed: func(items []any) {
-			present := make(map[reloader.Workload]struct{}, len(items))
-			for _, item := range items {
-				present[named(item.(*metav1.PartialObjectMetadata))] = struct{}{}
-			}
-			e.intake.deletedExcept(k.Name, in.namespace, present)
-		},
-	})
-}
-
-// collect forgets what the checkpoint knows of sources that are gone. It leaves
-// everything where something could not be seen, and what belongs to namespaces
-// that may yet be selected.
-func (e *Engine) collect(ctx context.Context) {
+// tidy drops from the checkpoint what belongs to sources that are gone. It
+// leaves everything where something could not be seen, and what belongs to
+// namespaces that may yet be selected.
+func (e *Engine) tidy(ctx context.Context) {
 	if e.checkpoint == nil || !e.sawAll() {
 		return
 	}

@@ -1,18 +1,6 @@
 package engine
 
-import (
-	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/checkpoint"
-)
-
-// resume makes the account go on where the archive ends.
-func (a *account) resume(entry checkpoint.Entry) {
-	a.saved = entry
-	a.current, a.rolledOut = entry.Fingerprint, entry.Fingerprint
-	if entry.Version == inMotion {
-		a.current, a.rolledOut = mixed, mixed
-	}
-}
+import "k8s-reloader/reloader"
 
 // rejoin notes that a namespace has been selected while the engine runs: what
 // is there from before, and the archive does not tell of, came in while nobody
@@ -46,17 +34,6 @@ func (l *ledger) suspend(namespace string) {
 	}
 	delete(l.rejoined, namespace)
 	put(&l.suspended, namespace, struct{}{})
-}
-
-// lookUp makes a new account of s go on where the archive ends. l.mu is held.
-func (l *ledger) lookUp(s reloader.Source, a *account) {
-	if l.archive == nil {
-		return
-	}
-	if entry, ok := l.archive.Lookup(s); ok {
-		a.resume(entry)
-		a.dirty = true
-	}
 }
 
 // lookBackAt has the first look at s be one into the past, if it came in while

@@ -133,16 +133,24 @@ func (in *intake) joining(namespace string) *joining {
 	return in.selection.namespaces[namespace]
 }
 
-// welcome is observe for a workload that was listed because its namespace
-// joins. One of which an event has told is left to its events.
-func (in *intake) welcome(j *joining, w reloader.Workload, meta metav1.Object) {
+// welcomes reports whether w, which was listed because its namespace joins, has
+// to be taken in. One of which an event has told is left to its events.
+func (in *intake) welcomes(j *joining, w reloader.Workload) bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	_, touched := j.touched[w]
-	if in.selection.namespaces[w.Namespace] != j || touched {
-		return
+	return in.selection.namespaces[w.Namespace] == j && !touched
+}
+
+// selects reports whether the workloads of a namespace are let in.
+func (in *intake) selects(namespace string) bool {
+	if in.selection == nil {
+		return true
 	}
-	in.note(w, meta, in.hash(meta.GetAnnotations()), moment{})
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	_, selected := in.selection.namespaces[namespace]
+	return selected
 }
 
 // joined notes that the workloads of a namespace have been listed.
@@ -155,13 +163,13 @@ func (in *intake) joined(namespace string, j *joining) {
 }
 
 // leave forgets the workloads of a namespace and lets them in no more. What the
-// archive knows of its sources stays there. It reports whether the namespace
-// was selected.
-func (in *intake) leave(namespace string) bool {
+// archive knows of its sources stays there. It returns the workloads, and
+// whether the namespace was selected.
+func (in *intake) leave(namespace string) (left []reloader.Workload, selected bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if _, selected := in.selection.namespaces[namespace]; !selected {
-		return false
+	if _, selected = in.selection.namespaces[namespace]; !selected {
+		return nil, false
 	}
 	delete(in.selection.namespaces, namespace)
 	// Before its workloads leave, so that nothing counts as rolled out because
@@ -170,9 +178,10 @@ func (in *intake) leave(namespace string) bool {
 	for w, t := range in.workloads {
 		if w.Namespace == namespace {
 			in.drop(w, t)
+			left = append(left, w)
 		}
 	}
-	return true
+	return left, true
 }
 
 // selected returns the namespaces whose workloads are let in.
@@ -220,8 +229,19 @@ func (e *Engine) namespaceJoins(name string) {
 }
 
 func (e *Engine) namespaceLeaves(name string) {
-	if e.intake.leave(name) {
-		e.log.Info("a namespace is not selected any more", "namespace", name)
+	left, selected := e.intake.leave(name)
+	if !selected {
+		return
+	}
+	e.log.Info("a namespace is not selected any more", "namespace", name)
+	for _, f := range e.workloads {
+		f.mu.Lock()
+		for _, w := range left {
+			if w.Kind == f.kind {
+				f.deleted(&metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: w.Name}})
+			}
+		}
+		f.mu.Unlock()
 	}
 }
 
@@ -235,9 +255,13 @@ func (e *Engine) joinNamespace(ctx context.Context, key namespaceKey) error {
 	if j == nil {
 		return nil
 	}
-	for _, k := range e.kinds() {
-		err := e.client.metadataOf(ctx, k.Resource, area{namespace: namespace}, func(meta *metav1.PartialObjectMetadata) {
-			e.intake.welcome(j, reloader.Workload{Kind: k.Name, Namespace: meta.Namespace, Name: meta.Name}, meta)
+	for _, f := range e.workloads {
+		err := e.client.metadataOf(ctx, f.resource, area{namespace: namespace}, func(meta *metav1.PartialObjectMetadata) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if e.intake.welcomes(j, reloader.Workload{Kind: f.kind, Namespace: meta.Namespace, Name: meta.Name}) {
+				f.seen(meta, listed, moment{})
+			}
 		})
 		if err != nil && !apierrors.IsForbidden(err) && !apierrors.IsNotFound(err) {
 			// What is forbidden, or not there, comes with its feed.

@@ -15,6 +15,7 @@ import (
 // to time, at moments that two engines do not share.
 func (e *Engine) verifyRegularly(ctx context.Context) {
 	if e.verifyInterval < 0 {
+		e.tidy(ctx)
 		return
 	}
 	const spread = 0.4
@@ -56,6 +57,7 @@ func (e *Engine) Verify(ctx context.Context) error {
 	}
 	e.ledger.sweep(e.index.Depended)
 	e.limits.sweep()
+	e.tidy(ctx)
 	return nil
 }
 

@@ -1,23 +1,17 @@
 package engine
 
 import (
-	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
-	"github.com/go-logr/logr"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	utilnet "k8s.io/apimachinery/pkg/util/net"
-	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/utils/clock"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/kind"
 )
 
 // feed stands where a reflector has its store: it hands on what the watch
@@ -30,6 +24,11 @@ type feed struct {
 	labels string
 	// labelled is true if the handlers read labels.
 	labelled bool
+	// kind of the workloads that the feed hands on; empty if it is none of
+	// workloads.
+	kind reloader.WorkloadKind
+	// mu is held while something is handed on.
+	mu sync.Mutex
 	// seen is called for what is there; since is when it was written or, if it
 	// was listed, the earliest that it may have been since the last event; the
 	// zero moment is before we looked.
@@ -80,8 +79,22 @@ func (f *feed) event(obj any, how arrival) error {
 	}
 	written := moment{version: versionOf(meta.ResourceVersion)}
 	f.newest = max(f.newest, written.version)
+	if f.labels != "" && how == created && writtenSince(meta) {
+		// It was there, and now has the labels.
+		how = updated
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.seen(meta, how, written)
 	return nil
+}
+
+// writtenSince reports whether somebody has written to an object since it was
+// created, as far as its metadata tell.
+func writtenSince(meta *metav1.PartialObjectMetadata) bool {
+	return slices.ContainsFunc(meta.ManagedFields, func(f metav1.ManagedFieldsEntry) bool {
+		return f.Time != nil && f.Time.After(meta.CreationTimestamp.Time)
+	})
 }
 
 // Delete implements cache.ReflectorStore.
@@ -91,6 +104,8 @@ func (f *feed) Delete(obj any) error {
 		return err
 	}
 	f.newest = max(f.newest, versionOf(meta.ResourceVersion))
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.deleted(meta)
 	return nil
 }
@@ -98,6 +113,8 @@ func (f *feed) Delete(obj any) error {
 // Replace implements cache.ReflectorStore: the first list, or the one after
 // events were missed.
 func (f *feed) Replace(items []any, resourceVersion string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	// What happened since the last event may have happened right after it.
 	since := moment{version: f.newest}
 	for _, item := range items {
@@ -168,107 +185,70 @@ func metadataOf(obj any) (*metav1.PartialObjectMetadata, error) {
 	return meta, nil
 }
 
-// watcher runs feeds. It is safe for concurrent use.
-type watcher struct {
-	client   metadata.Interface
-	apis     *apis
-	refusals *refusals
-	// interval is the time between two attempts at what is forbidden.
-	interval time.Duration
-	clock    clock.WithTicker
-	log      logr.Logger
-}
-
-// run watches until ctx is done. An API that is not served is waited for.
-func (w *watcher) run(ctx context.Context, f *feed) {
-	if mayBeMissing(f.resource) && !w.apis.await(ctx, f.resource, false, f.absent) {
-		return
+// sourceFeed hands the events of a kind of source to the engine.
+func (e *Engine) sourceFeed(of reloader.SourceKind, in area) *feed {
+	named := func(meta *metav1.PartialObjectMetadata) reloader.Source {
+		return reloader.Source{Kind: of, Namespace: meta.Namespace, Name: meta.Name}
 	}
-	resource := w.client.Resource(f.resource).Namespace(f.area.namespace)
-	narrow := func(options *metav1.ListOptions) {
-		options.LabelSelector, options.FieldSelector = f.labels, f.area.fields
-	}
-	lw := cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-			narrow(&options)
-			return ask(ctx, w, f, "list", func() (runtime.Object, error) { return resource.List(ctx, options) })
+	return e.newFeed(&feed{
+		resource: sourceResource(of),
+		area:     in,
+		labels:   e.sourceLabels(of),
+		seen: func(meta *metav1.PartialObjectMetadata, how arrival, _ moment) {
+			e.sourceSeen(of, meta, how)
 		},
-		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-			narrow(&options)
-			return ask(ctx, w, f, "watch", func() (watch.Interface, error) { return resource.Watch(ctx, options) })
+		deleted: func(meta *metav1.PartialObjectMetadata) { e.sourceDeleted(named(meta)) },
+		listed: func(items []any) {
+			present := make(map[reloader.Source]struct{})
+			for _, item := range items {
+				if s := named(item.(*metav1.PartialObjectMetadata)); e.index.Depended(s) {
+					present[s] = struct{}{}
+				}
+			}
+			for _, s := range e.ledger.known(of) {
+				if _, ok := present[s]; !ok && (in.namespace == "" || s.Namespace == in.namespace) {
+					e.sourceDeleted(s)
+				}
+			}
 		},
-	}, w.client)
-	r := cache.NewReflectorWithOptions(lw, &metav1.PartialObjectMetadata{}, f, cache.ReflectorOptions{
-		Logger:          &w.log,
-		Name:            "engine",
-		TypeDescription: f.resource.Resource,
 	})
-	r.RunWithContext(ctx)
 }
 
-// ask makes a request for a feed, and makes it again for as long as nobody
-// listens, it is forbidden or the API is not served. A reflector would do so,
-// too, but several times a minute and with a line each time, and while nobody
-// listens without a word, deaf to ctx for up to half a minute.
-func ask[T any](ctx context.Context, w *watcher, f *feed, verb string, request func() (T, error)) (answer T, err error) {
-	const firstWait, lastWait = 500 * time.Millisecond, 15 * time.Second
-	this := refusal{verb, f.resource.GroupResource(), f.area.namespace}
-	for delay := firstWait; ; delay = min(2*delay, lastWait) {
-		pause := delay
-		answer, err = request()
-		switch {
-		case err == nil:
-			if w.refusals.remove(this) {
-				w.log.Info("allowed now", "verb", verb, "resource", this.resource.String(), "namespace", this.namespace)
+// workloadFeed hands the events of a kind of workload to the engine.
+func (e *Engine) workloadFeed(k kind.Kind, in area) *feed {
+	named := func(meta *metav1.PartialObjectMetadata) reloader.Workload {
+		return reloader.Workload{Kind: k.Name, Namespace: meta.Namespace, Name: meta.Name}
+	}
+	return e.newFeed(&feed{
+		resource: k.Resource,
+		area:     in,
+		kind:     k.Name,
+		seen: func(meta *metav1.PartialObjectMetadata, _ arrival, since moment) {
+			if !e.intake.selects(meta.Namespace) {
+				return
 			}
-			return answer, nil
-		case utilnet.IsConnectionRefused(err):
-			w.log.Info("cannot reach the API server, trying again", "reason", err.Error())
-		case apierrors.IsForbidden(err):
-			w.refused(f, this, err)
-			pause = w.interval
-		case apierrors.IsNotFound(err) && mayBeMissing(f.resource):
-			if !w.apis.await(ctx, f.resource, true, f.gone) || !w.pause(ctx, firstWait) {
-				return answer, ctx.Err()
+			w := named(meta)
+			e.intake.observe(w, meta, since)
+			rounds, reload, by := e.rivals.seen(w, meta)
+			if rounds > 0 {
+				e.intake.takenBack(w, meta.Generation)
 			}
-			// Whatever was there before may not be what is there now: everything
-			// is listed anew.
-			return answer, apierrors.NewResourceExpired(fmt.Sprintf("%s may be served again", this.resource))
-		default:
-			if mayBeMissing(f.resource) {
-				// A broken extension holds up nobody else.
-				f.settle()
+			if rounds > 0 && rounds%rivalRounds == 0 {
+				e.limits.open(w)
+				e.reporter.TakenBack(reload, by)
+				e.log.Info("reloads are taken back; holding back", "workload", w.String(), "by", by)
 			}
-			return answer, err
-		}
-		if !w.pause(ctx, pause) {
-			return answer, ctx.Err()
-		}
-	}
-}
-
-// pause waits for about that long, or reports false if ctx is done before.
-func (w *watcher) pause(ctx context.Context, about time.Duration) bool {
-	timer := w.clock.NewTimer(wait.Jitter(about, 0.5))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C():
-		return true
-	}
-}
-
-// refused notes that a feed is forbidden, and says so the first time.
-func (w *watcher) refused(f *feed, what refusal, err error) {
-	f.complete.Store(false)
-	f.settle()
-	if !w.refusals.add(what) {
-		return
-	}
-	log := w.log.WithValues("resource", what.resource.String(), "in", w.interval.String())
-	if what.namespace != "" {
-		log = log.WithValues("namespace", what.namespace)
-	}
-	log.Error(err, "forbidden, so its changes go unseen; grant get, list and watch (for workloads patch, too) or switch it off by a flag; everything else goes on, and this is tried again slowly")
+		},
+		deleted: func(meta *metav1.PartialObjectMetadata) {
+			e.intake.deleted(named(meta))
+			e.rivals.gone(named(meta))
+		},
+		listed: func(items []any) {
+			present := make(map[reloader.Workload]struct{}, len(items))
+			for _, item := range items {
+				present[named(item.(*metav1.PartialObjectMetadata))] = struct{}{}
+			}
+			e.intake.deletedExcept(k.Name, in.namespace, present)
+		},
+	})
 }
