@@ -66,6 +66,7 @@ const (
 	ReasonAutoWithoutRefs     Reason = "AutoWithoutReferences"
 	ReasonCSIOff              Reason = "CSIOff"
 	ReasonOnDelete            Reason = "OnDelete"
+	ReasonOptsInJobs          Reason = "OptsInJobs"
 	ReasonReferenceUnrecorded Reason = "ReferenceUnrecorded"
 )
 

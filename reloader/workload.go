@@ -5,9 +5,13 @@ type WorkloadKind string
 
 // The workload kinds.
 const (
-	Deployment  WorkloadKind = "Deployment"
-	StatefulSet WorkloadKind = "StatefulSet"
-	DaemonSet   WorkloadKind = "DaemonSet"
+	Deployment       WorkloadKind = "Deployment"
+	StatefulSet      WorkloadKind = "StatefulSet"
+	DaemonSet        WorkloadKind = "DaemonSet"
+	CronJob          WorkloadKind = "CronJob"
+	Job              WorkloadKind = "Job"
+	Rollout          WorkloadKind = "Rollout"          // of Argo Rollouts
+	DeploymentConfig WorkloadKind = "DeploymentConfig" // of OpenShift
 )
 
 // Workload names one workload of the cluster. It is comparable and serves as

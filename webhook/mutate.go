@@ -55,6 +55,10 @@ func (w *Webhook) record(req admission.Request, a *admitted) (text, result strin
 	if !policy.Parse(meta.Annotations, a.updated.Template.Annotations, w.settings).Active() {
 		return "", "", nil
 	}
+	// What a borrowed template references is not in the request.
+	if a.updated.Borrows {
+		return "", "", nil
+	}
 	// A name that the API server has yet to generate makes a record that
 	// nothing would trust.
 	if meta.Name == "" {

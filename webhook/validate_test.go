@@ -230,7 +230,7 @@ func TestValidateSource(t *testing.T) {
 				kind:   metav1.GroupVersionKind{Group: "secrets-store.csi.x-k8s.io", Version: "v1", Kind: "SecretProviderClass"},
 				object: source("SecretProviderClass", `{"reloader.stakater.com/ignore":"true"}`, `{}`),
 			},
-			wantWarnings: []string{`reloader.stakater.com/ignore does nothing: SecretProviderClasses are not watched`},
+			wantWarnings: []string{`reloader.stakater.com/ignore does nothing without --enable-csi-integration`},
 		},
 		"a delete": {
 			request: request{kind: secretGVK, operation: admissionv1.Delete, old: source("Secret", `{"reloader.stakater.com/match":"True"}`, `{}`)},

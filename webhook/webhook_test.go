@@ -239,7 +239,7 @@ func TestOurOwnFaultNeverBlocks(t *testing.T) {
 			wantLog: "new object: decode Deployment",
 		},
 		"a kind that the configuration should not send": {
-			request: request{object: deployment(nil), kind: metav1.GroupVersionKind{Group: "batch", Version: "v1", Kind: "Job"}},
+			request: request{object: deployment(nil), kind: metav1.GroupVersionKind{Group: "batch", Version: "v1", Kind: "Task"}},
 			wantLog: errKind.Error(),
 		},
 	}

@@ -41,6 +41,7 @@ type engineFlags struct {
 	perWorkload    int
 	perSecond      float64
 	concurrent     int
+	rerunFinished  bool
 }
 
 func newEngineCommand() *cobra.Command {
@@ -76,6 +77,8 @@ has changed, and patches the workloads that depend on it and opted in.`,
 		"reloads of the whole engine; 0 for no limit")
 	flags.IntVar(&f.concurrent, "max-concurrent-rollouts", 0,
 		"workloads that may roll at the same time, by their status; 0 for no limit")
+	flags.BoolVar(&f.rerunFinished, "rerun-finished-jobs", false,
+		"run Jobs again that have ended when their sources change")
 	flags.BoolVar(&f.ha, "enable-ha", false,
 		"let one of several engines write, and the others stand by")
 	return cmd
@@ -183,6 +186,7 @@ func (f *engineFlags) parse() (engine.Options, error) {
 		ReloadsPerWorkload: f.perWorkload,
 		ReloadsPerSecond:   f.perSecond,
 		ConcurrentRollouts: f.concurrent,
+		RerunFinishedJobs:  f.rerunFinished,
 	}, nil
 }
 

@@ -22,6 +22,8 @@ func (f *settingsFlags) bind(flags *pflag.FlagSet) {
 		"reload every workload whose sources change, unless an auto annotation says otherwise")
 	flags.BoolVar(&f.settings.FollowAll, "follow-all-references", false,
 		"let auto and search follow references that processes do not see, such as imagePullSecrets")
+	flags.BoolVar(&f.settings.CSI, "enable-csi-integration", false,
+		"reload on changes of what the Secrets Store CSI driver mounts, too")
 	flags.StringSliceVar(&f.ignored, "resources-to-ignore", nil,
 		"kind of source that is left alone: configmaps or secrets")
 	for _, key := range f.keyFlags() {

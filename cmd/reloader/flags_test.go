@@ -118,6 +118,10 @@ func TestSettings(t *testing.T) {
 		"all references are followed": {
 			[]string{"--follow-all-references=true"}, with(func(s *policy.Settings) { s.FollowAll = true }),
 		},
+		"SecretProviderClasses are watched": {
+			[]string{"--enable-csi-integration"}, with(func(s *policy.Settings) { s.CSI = true }),
+		},
+		"SecretProviderClasses are not, in so many words": {[]string{"--enable-csi-integration=False"}, defaults},
 		"ConfigMaps are ignored, in any case": {
 			[]string{"--resources-to-ignore=configMaps"}, with(func(s *policy.Settings) { s.IgnoreConfigMaps = true }),
 		},

@@ -2,11 +2,15 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"k8s-reloader/e2e/fixture"
 )
 
 func runLint(t *testing.T, stdin string, args ...string) (out, errOut string, err error) {
@@ -35,7 +39,7 @@ func TestLint(t *testing.T) {
 		label  = `reloader.stakater.com/auto does nothing as a label: write it as an annotation (KeyAsLabel metadata.labels[reloader.stakater.com/auto])` + "\n"
 		search = `reloader.stakater.com/search does nothing on a Secret: write reloader.stakater.com/match "true" (KeyMisplaced metadata.annotations[reloader.stakater.com/search])` + "\n"
 		ignore = `reloader.stakater.com/ignore "yes" does nothing: write "true" (ValueNotBoolean metadata.annotations[reloader.stakater.com/ignore])` + "\n"
-		csi    = `reloader.stakater.com/match does nothing: SecretProviderClasses are not watched (CSIOff metadata.annotations[reloader.stakater.com/match])` + "\n"
+		csi    = `reloader.stakater.com/match does nothing without --enable-csi-integration (CSIOff metadata.annotations[reloader.stakater.com/match])` + "\n"
 	)
 	tests := map[string]struct {
 		args         []string
@@ -118,6 +122,38 @@ testdata/lint/invalid.yaml:17: document 4: error: not a Kubernetes object
 				require.NoError(t, err)
 			}
 			assert.NotContains(t, out+errOut, "hunter2")
+		})
+	}
+}
+
+// TestLintSaysWhatAdmissionSays: the scenarios hold the same cases against the
+// API server.
+func TestLintSaysWhatAdmissionSays(t *testing.T) {
+	t.Parallel()
+	cases, err := fixture.AdmissionCases()
+	require.NoError(t, err)
+	for _, tc := range cases {
+		t.Run(tc.Name, func(t *testing.T) {
+			t.Parallel()
+			manifest, err := tc.Manifest("example")
+			require.NoError(t, err)
+			out, errOut, err := runLint(t, manifest, "--output=json", "-")
+			assert.Equal(t, len(tc.Denied) > 0, errors.Is(err, errRejected))
+			assert.Empty(t, errOut)
+			var got struct {
+				Findings []finding
+			}
+			require.NoError(t, json.Unmarshal([]byte(out), &got))
+			var denied, warnings []string
+			for _, f := range got.Findings {
+				if f.Denied {
+					denied = append(denied, f.Message)
+				} else {
+					warnings = append(warnings, f.Message)
+				}
+			}
+			assert.Equal(t, tc.Denied, denied)
+			assert.Equal(t, tc.Warnings, warnings)
 		})
 	}
 }

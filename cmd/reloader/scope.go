@@ -88,14 +88,14 @@ func (f *scopeFlags) unselective() bool {
 func (f *scopeFlags) workloads() ([]reloader.WorkloadKind, error) {
 	var ignored []reloader.WorkloadKind
 	if !f.argoRollouts {
-		ignored = append(ignored, "Rollout")
+		ignored = append(ignored, reloader.Rollout)
 	}
 	for _, name := range f.ignoredWorkloads {
 		switch strings.ToLower(strings.TrimSpace(name)) {
 		case "jobs":
-			ignored = append(ignored, "Job")
+			ignored = append(ignored, reloader.Job)
 		case "cronjobs":
-			ignored = append(ignored, "CronJob")
+			ignored = append(ignored, reloader.CronJob)
 		case "":
 		default:
 			return nil, fmt.Errorf("--ignored-workload-types=%s: use jobs or cronjobs", name)

@@ -24,7 +24,11 @@ func (c *Cluster) Kubeconfig() string { return c.userKubeconfig(adminUser) }
 
 // Program is the path of one of the tools that the cluster was built with:
 // kubectl, helm, or a component.
-func (c *Cluster) Program(name string) string { return c.paths[name] }
+func (c *Cluster) Program(name string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.paths[name]
+}
 
 // RESTConfig is the administrator's, without a limit on requests. Each call
 // returns a new one.
@@ -54,7 +58,7 @@ func (c *Cluster) Helm(ctx context.Context, args ...string) (string, error) {
 }
 
 func (c *Cluster) command(ctx context.Context, name, stdin string, args []string) (string, error) {
-	cmd := exec.CommandContext(ctx, c.paths[name], args...)
+	cmd := exec.CommandContext(ctx, c.Program(name), args...)
 	cmd.Env = c.env()
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()

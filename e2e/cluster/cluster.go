@@ -25,7 +25,6 @@ type Cluster struct {
 	options   Options
 	dir       string
 	temporary bool
-	paths     binaries.Paths
 	identity  *identity
 	// ports are etcd's for clients, etcd's for peers, and the API server's.
 	ports   []int
@@ -38,6 +37,8 @@ type Cluster struct {
 	watchers sync.WaitGroup
 
 	mu sync.Mutex
+	// paths of the programs; guarded by mu.
+	paths binaries.Paths
 	// components by name; guarded by mu.
 	components map[string]*component
 	// stopping makes every end a wanted one; guarded by mu.

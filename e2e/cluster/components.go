@@ -19,6 +19,8 @@ const (
 	ControllerManager = "kube-controller-manager"
 	Scheduler         = "kube-scheduler"
 	Kwok              = "kwok"
+	// RolloutsController runs from InstallRollouts on.
+	RolloutsController = "rollouts-controller"
 )
 
 // serviceCIDR makes every ClusterIP a loopback address that the pod runner, or
@@ -122,7 +124,7 @@ func (c *Cluster) kwokArgs() []string {
 func (c *Cluster) startComponent(ctx context.Context, name string, args []string) error {
 	p, err := c.group.Start(ctx, process.Spec{
 		Name: name,
-		Path: c.paths[name],
+		Path: c.Program(name),
 		Args: args,
 		Env:  c.env(),
 		Dir:  c.dir,

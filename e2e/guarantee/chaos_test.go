@@ -1,5 +1,3 @@
-//go:build guarantee
-
 package guarantee
 
 import (
@@ -150,11 +148,11 @@ func (c *chaos) deleteApp() {
 }
 
 // patchApp merges a patch into an app.
-func (c *chaos) patchApp(app fixture.App, patch string) {
-	c.t.Helper()
-	c.eventually("patch "+app.Name, func(ctx context.Context) (err error) {
-		apps, body := c.client.AppsV1(), []byte(patch)
-		switch app.Kind {
+func (w *world) patchApp(app fixture.App, patch string) {
+	w.t.Helper()
+	w.eventually("patch "+app.Name, func(ctx context.Context) (err error) {
+		apps, body := w.client.AppsV1(), []byte(patch)
+		switch app.Workload().Kind {
 		case reloader.StatefulSet:
 			_, err = apps.StatefulSets(app.Namespace).Patch(ctx, app.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{})
 		case reloader.DaemonSet:

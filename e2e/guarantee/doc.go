@@ -4,8 +4,10 @@
 // judged by package history, from what the API server has stored and from
 // nothing that the product says.
 //
-// Its tests take a quarter of an hour and have a build tag of their own: make
-// guarantee runs them. docs/guarantees.md says which promises do not hold yet.
+// Its tests take about five minutes on 2 cores. With RELOADER_ROUNDS=full, which
+// make guarantee sets, they do everything far more often, and leave out none of
+// the cases of which a few are drawn else. docs/guarantees.md says which promise
+// each of them shows.
 //
 // Every test prints a seed. RELOADER_SEED gives it again; what the machine does
 // at the same time is drawn anew, so the same seed makes the same decisions, not

@@ -1,5 +1,3 @@
-//go:build guarantee
-
 package guarantee
 
 import (
@@ -39,7 +37,7 @@ func TestEveryFifthRequestGoesWrong(t *testing.T) {
 	before := e.proxy.Counts()
 	e.proxy.Inject(0.2)
 	began := time.Now()
-	for range changesAtFault {
+	for range w.changesAtFault {
 		c.any()
 		w.wait(w.upTo(100 * time.Millisecond))
 	}
@@ -47,12 +45,12 @@ func TestEveryFifthRequestGoesWrong(t *testing.T) {
 	w.requireRight(2 * time.Minute)
 	took := time.Since(began)
 	counts := e.proxy.Counts()
-	t.Logf("%d changes and the rest took %s\n%s", changesAtFault, took.Round(time.Second), counts)
-	assert.Greater(t, counts.Injected(), 50)
+	t.Logf("%d changes and the rest took %s\n%s", w.changesAtFault, took.Round(time.Second), counts)
+	assert.Greater(t, counts.Injected(), w.changesAtFault/6)
 	// A change costs a look and some patches. What goes wrong is repeated, and
 	// that is all; a busy loop makes thousands in a second.
 	requests := counts.All() - before.All()
-	assert.Less(t, requests, 20*changesAtFault)
+	assert.Less(t, requests, 20*w.changesAtFault)
 	assert.Less(t, counts.PeakOfAll, 400, "requests in a second")
 	e.terminate()
 }
@@ -74,11 +72,11 @@ func TestCutOffFromTheAPIServer(t *testing.T) {
 		for range 30 {
 			c.any()
 		}
-		w.wait(15 * time.Second)
+		w.wait(w.cutOff)
 		counts := e.proxy.Counts()
 		tries := counts.Connections - before.Connections
 		t.Logf("%s: %d tries to connect", name, tries)
-		assert.Less(t, tries, 20*15, "tries to connect in 15 s")
+		assert.Less(t, tries, 20*int(w.cutOff/time.Second), "tries to connect in %s", w.cutOff)
 		e.proxy.Heal()
 		w.missed()
 		w.requireRight(2 * time.Minute)
@@ -111,12 +109,12 @@ func (c *chaos) burst(event func()) {
 }
 
 func TestAPIServerRestarts(t *testing.T) {
-	w := newWorld(t, "restarts")
+	w := newWorld(t, "w.restarts")
 	c := w.chaos(20, 40)
 	e := w.engine("a", unlimited()...)
 	e.up()
 	c.settled()
-	for range restarts {
+	for range w.restarts {
 		c.burst(func() { assert.NoError(t, shared.Restart(t.Context(), cluster.APIServer)) })
 		w.missed()
 		w.requireRight(2 * time.Minute)
@@ -136,7 +134,7 @@ func TestEtcdStops(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		timer := time.NewTimer(etcdPause)
+		timer := time.NewTimer(w.etcdPause)
 		defer timer.Stop()
 		<-timer.C
 		assert.NoError(t, shared.Signal(cluster.Etcd, syscall.SIGCONT))
@@ -155,7 +153,7 @@ func TestWatchHistoryIsCompacted(t *testing.T) {
 	e := w.engine("a", unlimited()...)
 	e.up()
 	c.settled()
-	for i := range restarts {
+	for i := range w.restarts {
 		c.change()
 		e.proxy.Refuse()
 		for range 30 {

@@ -1,5 +1,3 @@
-//go:build guarantee
-
 package guarantee
 
 import (
@@ -89,7 +87,7 @@ func TestKilledRightAfterTheFirstStart(t *testing.T) {
 
 func TestKilledAtEveryStepOfAFanOut(t *testing.T) {
 	w := newWorld(t, "kill")
-	apps := w.fanOut(killWorkloads)
+	apps := w.fanOut(w.killWorkloads)
 	e := w.engine("a", unlimited()...)
 	e.up()
 	w.awaitCheckpoint()
@@ -97,15 +95,15 @@ func TestKilledAtEveryStepOfAFanOut(t *testing.T) {
 	steps := map[string]func() step{
 		"before the first patch":                    func() step { return step{isPatch, 1, fault.Arrived} },
 		"before the first patch is answered":        func() step { return step{isPatch, 1, fault.Done} },
-		"in the middle, before a patch":             func() step { return step{isPatch, 2 + w.random.IntN(killWorkloads-2), fault.Arrived} },
-		"in the middle, before a patch is answered": func() step { return step{isPatch, 2 + w.random.IntN(killWorkloads-2), fault.Done} },
-		"before the last patch is answered":         func() step { return step{isPatch, killWorkloads, fault.Done} },
+		"in the middle, before a patch":             func() step { return step{isPatch, 2 + w.random.IntN(w.killWorkloads-2), fault.Arrived} },
+		"in the middle, before a patch is answered": func() step { return step{isPatch, 2 + w.random.IntN(w.killWorkloads-2), fault.Done} },
+		"before the last patch is answered":         func() step { return step{isPatch, w.killWorkloads, fault.Done} },
 		"before the checkpoint is written":          func() step { return step{isCheckpoint, 1, fault.Arrived} },
 		"while the checkpoint is written":           func() step { return step{isCheckpoint, 1, fault.Done} },
 	}
 	names := slices.Sorted(maps.Keys(steps))
 	took := map[string]time.Duration{}
-	for round := range killRounds {
+	for round := range w.killRounds {
 		began := time.Now()
 		name := names[(round+w.random.IntN(2))%len(names)]
 		since := w.now()
@@ -125,14 +123,14 @@ func TestKilledAtEveryStepOfAFanOut(t *testing.T) {
 			e.kill()
 		}
 		e.up()
-		w.awaitReloaded(killWorkloads, since)
+		w.awaitReloaded(w.killWorkloads, since)
 		w.quiet(150 * time.Millisecond)
 		w.requireReloads(1, since, workloadsOf(apps)...)
 		took[name] += time.Since(began)
-		t.Logf("round %3d: killed %s (%d of %d reloaded), right after %s", round, name, reloaded, killWorkloads, time.Since(began).Round(time.Millisecond))
+		t.Logf("round %3d: killed %s (%d of %d reloaded), right after %s", round, name, reloaded, w.killWorkloads, time.Since(began).Round(time.Millisecond))
 	}
 	w.quiet(2 * time.Second)
-	w.requireReloads(killRounds, first, workloadsOf(apps)...)
+	w.requireReloads(w.killRounds, first, workloadsOf(apps)...)
 	w.history.Look(func(s *history.Story) { require.NoError(t, s.SameMarks()) })
 	w.requireRight(time.Minute)
 }

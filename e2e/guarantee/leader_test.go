@@ -1,10 +1,10 @@
-//go:build guarantee
-
 package guarantee
 
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,6 +21,7 @@ import (
 
 const (
 	leadersNamespace = "leaders"
+	leaderApps       = 60
 	lease            = "stakater-reloader-lock"
 	// takeOver is the lease's duration, and 2 s for the rest.
 	takeOver = 17 * time.Second
@@ -42,6 +43,8 @@ func (w *world) leader() string {
 func TestTwoEnginesAndTheLeaderFails(t *testing.T) {
 	ways := map[string]struct {
 		strike func(leader *engine)
+		// meanwhile happens as soon as the other one leads; nil is nothing.
+		meanwhile func(leader *engine)
 		// recover brings the old leader back when the other one has done its work.
 		recover func(leader *engine)
 		limit   time.Duration
@@ -63,6 +66,12 @@ func TestTwoEnginesAndTheLeaderFails(t *testing.T) {
 				leader.requireEnd(1, 20*time.Second)
 			},
 			limit: takeOver,
+		},
+		"paused, and woken when the other leads": {
+			strike:    func(leader *engine) { leader.signal(syscall.SIGSTOP) },
+			meanwhile: func(leader *engine) { leader.signal(syscall.SIGCONT) },
+			recover:   func(leader *engine) { leader.requireEnd(1, 20*time.Second) },
+			limit:     takeOver,
 		},
 		"cut off in silence": {
 			strike:  func(leader *engine) { leader.proxy.Silence() },
@@ -88,8 +97,9 @@ func TestTwoEnginesAndTheLeaderFails(t *testing.T) {
 	w.awaitCheckpoint()
 	first := w.now()
 	rounds := 0
-	for name, way := range ways {
-		for range leaderRounds {
+	for _, name := range some(w.random, w.leaderWays, slices.Sorted(maps.Keys(ways))) {
+		way := ways[name]
+		for range w.leaderRounds {
 			rounds++
 			require.Eventually(t, func() bool { return engines[w.leader()] != nil }, 30*time.Second, 20*time.Millisecond, "nobody leads")
 			leader := engines[w.leader()]
@@ -120,6 +130,9 @@ func TestTwoEnginesAndTheLeaderFails(t *testing.T) {
 			leader.lieInWait(nil)
 			require.Eventually(t, func() bool { return w.leader() == other.name }, way.limit, 20*time.Millisecond, "%s does not lead, the leader was %s", other.name, name)
 			lead := time.Since(struck)
+			if way.meanwhile != nil {
+				way.meanwhile(leader)
+			}
 			w.awaitReloaded(leaderApps, since)
 			w.quiet(300 * time.Millisecond)
 			w.requireReloads(1, since, workloadsOf(apps)...)

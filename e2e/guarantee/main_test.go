@@ -1,5 +1,3 @@
-//go:build guarantee
-
 package guarantee
 
 import (

@@ -1,5 +1,3 @@
-//go:build guarantee
-
 package guarantee
 
 import (
@@ -16,7 +14,7 @@ func soakFor(t *testing.T) time.Duration {
 	t.Helper()
 	given := os.Getenv("RELOADER_SOAK")
 	if given == "" {
-		return soakInTests
+		return efforts().soak
 	}
 	d, err := time.ParseDuration(given)
 	require.NoError(t, err, "RELOADER_SOAK")

@@ -1,5 +1,3 @@
-//go:build guarantee
-
 package guarantee
 
 import (
@@ -21,7 +19,7 @@ func TestThereAndBack(t *testing.T) {
 	w.create(apps...)
 	e := w.engine("a", append(unlimited(), "--coalesce-window=1s")...)
 	e.up()
-	for round := range windowRounds {
+	for round := range w.windowRounds {
 		since := w.now()
 		w.set("settings", "B")
 		w.wait(w.upTo(500 * time.Millisecond))

@@ -1,5 +1,3 @@
-//go:build guarantee
-
 package guarantee
 
 import (
@@ -36,6 +34,7 @@ const (
 // world is what one test has: a namespace with workloads, another with an
 // installation of the product, and the history of both.
 type world struct {
+	effort
 	t      *testing.T
 	client kubernetes.Interface
 	random *rand.Rand
@@ -52,7 +51,7 @@ type world struct {
 func newWorld(t *testing.T, name string) *world {
 	t.Helper()
 	ctx := t.Context()
-	w := &world{t: t, client: shared.Client(), apps: name + "-apps", own: name, random: random(t)}
+	w := &world{effort: efforts(), t: t, client: shared.Client(), apps: name + "-apps", own: name, random: random(t)}
 	var err error
 	w.logs, err = os.MkdirTemp("", "reloader-guarantee-") //nolint:usetesting // kept when the test fails
 	require.NoError(t, err)
@@ -97,6 +96,7 @@ func (w *world) install(ctx context.Context) {
 	rules := []rbacv1.PolicyRule{
 		{APIGroups: []string{""}, Resources: []string{"configmaps", "secrets"}, Verbs: []string{"get", "list", "watch"}},
 		{APIGroups: []string{"apps"}, Resources: []string{"deployments", "statefulsets", "daemonsets"}, Verbs: []string{"get", "list", "watch", "patch"}},
+		{APIGroups: []string{"apps"}, Resources: []string{"replicasets", "controllerrevisions"}, Verbs: []string{"list"}},
 		{APIGroups: []string{"", "events.k8s.io"}, Resources: []string{"events"}, Verbs: []string{"create", "patch"}},
 	}
 	own := []rbacv1.PolicyRule{

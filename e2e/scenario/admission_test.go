@@ -7,6 +7,10 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"k8s-reloader/e2e/fixture"
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/kind"
 )
 
 // manifest is a Deployment without replicas that uses the ConfigMap settings.
@@ -37,72 +41,47 @@ const (
 )
 
 // TestWhatPeopleRead holds kubectl's whole output, in the mode that is the
-// default.
+// default. Lint says the same about the same objects.
 func TestWhatPeopleRead(t *testing.T) {
 	given(t, nil)
 	ns := newNamespace(t, "texts")
-	tests := map[string]struct {
-		manifest string
-		want     string
-	}{
-		"nothing about what is right": {
-			manifest: manifest("right", `reloader.stakater.com/auto: "true"`),
-			want:     "deployment.apps/right created",
-		},
-		"nothing about what is not ours": {
-			manifest: manifest("others", `example.com/auto: "yes"`),
-			want:     "deployment.apps/others created",
-		},
-		"denied: a pause-period that is no duration": {
-			manifest: manifest("pause", `deployment.reloader.stakater.com/pause-period: "soon", reloader.stakater.com/auto: "true"`),
-			want:     deniedCreate + `deployment.reloader.stakater.com/pause-period "soon" is not a duration above zero: write one such as "5m"`,
-		},
-		"denied: an entry that does not compile": {
-			manifest: manifest("entry", `configmap.reloader.stakater.com/reload: "a,["`),
-			want:     deniedCreate + `configmap.reloader.stakater.com/reload: "[" is no regular expression and is skipped: correct it`,
-		},
-		"denied: two problems": {
-			manifest: manifest("both", `configmap.reloader.stakater.com/reload: "a,b", configmaps.exclude.reloader.stakater.com/reload: b, deployment.reloader.stakater.com/pause-period: "-1s"`),
-			want: deniedCreate + `2 problems with Reloader's annotations:
-- configmap.reloader.stakater.com/reload names "b", which the exclude list of its kind excludes: remove one
-- deployment.reloader.stakater.com/pause-period "-1s" is not a duration above zero: write one such as "5m"`,
-		},
-		"warned: auto and search": {
-			manifest: manifest("search", `reloader.stakater.com/auto: "true", reloader.stakater.com/search: "true"`),
-			want: `Warning: reloader.stakater.com/search does not restrict reloader.stakater.com/auto "true": remove one of them
-deployment.apps/search created`,
-		},
-		"warned: a value that is no boolean": {
-			manifest: manifest("value", `reloader.stakater.com/auto: "yes"`),
-			want: `Warning: reloader.stakater.com/auto "yes" counts as false, for --auto-reload-all too: write "true" or "false"
-deployment.apps/value created`,
-		},
-		"warned: a typo": {
-			manifest: manifest("typo", `reloader.stakater.com/atuo: "true"`),
-			want: `Warning: reloader.stakater.com/atuo is unknown: did you mean reloader.stakater.com/auto?
-deployment.apps/typo created`,
-		},
-		"warned: auto without a reference": {
-			manifest: manifest("alone", `secret.reloader.stakater.com/auto: "true"`),
-			want: `Warning: secret.reloader.stakater.com/auto follows nothing, the template uses no Secret
-deployment.apps/alone created`,
-		},
-		"warned: a workload's key on a source": {
-			manifest: `{apiVersion: v1, kind: ConfigMap, metadata: {name: source, annotations: {reloader.stakater.com/auto: "true"}}}`,
-			want: `Warning: reloader.stakater.com/auto does nothing on a ConfigMap: put it on the workload
-configmap/source created`,
-		},
-		"nothing about a source that is right": {
-			manifest: `{apiVersion: v1, kind: Secret, metadata: {name: source, annotations: {reloader.stakater.com/match: "true"}}}`,
-			want:     "secret/source created",
-		},
-	}
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			out, _ := apply(t, ns, tc.manifest)
-			assert.Equal(t, tc.want, strings.TrimSpace(out))
+	cases, err := fixture.AdmissionCases()
+	require.NoError(t, err)
+	for i, tc := range cases {
+		t.Run(tc.Name, func(t *testing.T) {
+			name := fmt.Sprintf("case-%d", i)
+			manifest, err := tc.Manifest(name)
+			require.NoError(t, err)
+			out, ok := apply(t, ns, manifest)
+			assert.Equal(t, len(tc.Denied) == 0, ok)
+			var want strings.Builder
+			for _, warning := range tc.Warnings {
+				want.WriteString("Warning: " + warning + "\n")
+			}
+			switch len(tc.Denied) {
+			case 0:
+				want.WriteString(resource(tc.Kind) + "/" + name + " created")
+			case 1:
+				want.WriteString(deniedCreate + tc.Denied[0])
+			default:
+				fmt.Fprintf(&want, "%s%d problems with Reloader's annotations:\n- %s",
+					deniedCreate, len(tc.Denied), strings.Join(tc.Denied, "\n- "))
+			}
+			assert.Equal(t, want.String(), strings.TrimSpace(out))
 		})
 	}
+}
+
+// resource is how kubectl names a kind.
+func resource(name string) string {
+	lower := strings.ToLower(name)
+	if k, ok := kind.ByName(reloader.WorkloadKind(name)); ok {
+		return lower + "." + k.Resource.Group
+	}
+	if name == string(reloader.SecretProviderClass) {
+		return lower + ".secrets-store.csi.x-k8s.io"
+	}
+	return lower
 }
 
 // TestModes applies the same three manifests in every mode.

@@ -73,6 +73,13 @@ func (r *reports) Corrected(reloader.Workload) {
 // startEngine runs an engine until the test ends and returns when it is ready.
 func startEngine(t *testing.T, options ...func(*engine.Options)) (*engine.Engine, *reports) {
 	t.Helper()
+	e, r, _ := runEngine(t, options...)
+	return e, r
+}
+
+// runEngine is startEngine; the engine can be stopped before the test ends.
+func runEngine(t *testing.T, options ...func(*engine.Options)) (*engine.Engine, *reports, func()) {
+	t.Helper()
 	r := &reports{
 		reloaded:  map[reloader.Workload]int{},
 		held:      map[reloader.Workload]int{},
@@ -95,9 +102,10 @@ func startEngine(t *testing.T, options ...func(*engine.Options)) (*engine.Engine
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { assert.NoError(t, e.Run(ctx)) })
-	t.Cleanup(func() { cancel(); running.Wait() })
+	stop := func() { cancel(); running.Wait() }
+	t.Cleanup(stop)
 	require.Eventually(t, e.Ready, 20*time.Second, time.Millisecond)
-	return e, r
+	return e, r, stop
 }
 
 func namespace(t *testing.T, name string) string {

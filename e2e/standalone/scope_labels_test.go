@@ -70,7 +70,7 @@ func TestASourceThatIsRelabelled(t *testing.T) {
 	on, off := `{"reload":"yes"}`, `{"reload":null}`
 	labelSource(t, ns, "app", on)
 	labelSource(t, ns, "calm", on)
-	keep := checkpointed(t, kept)
+	keep := remembering(t, kept)
 	selected := scoped(selectsSources(t, "reload=yes"))
 
 	t.Run("leaves, and a change in between counts when it joins", func(t *testing.T) {

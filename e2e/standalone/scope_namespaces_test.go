@@ -17,7 +17,7 @@ func TestANamespaceThatIsRelabelledJoinsOrLeavesAtOnce(t *testing.T) {
 	const key = "relabelled"
 	ns, kept := namespace(t, "relabelled"), namespace(t, "relabelled-checkpoint")
 	app, calm := newApp(t, ns, "app"), newApp(t, ns, "calm")
-	e, r := startEngine(t, scoped(selects(t, key)), checkpointed(t, kept))
+	e, r := startEngine(t, scoped(selects(t, key)), remembering(t, kept))
 	assert.Zero(t, e.Stats().Workloads)
 	joins := func() {
 		t.Helper()
@@ -88,7 +88,7 @@ func TestAChangeBeforeTheNextStartIsNotLostWithANamespace(t *testing.T) {
 	ns, kept := namespace(t, "restarted"), namespace(t, "restarted-checkpoint")
 	app := newApp(t, ns, "app")
 	label(t, ns, key, "yes")
-	keep := checkpointed(t, kept)
+	keep := remembering(t, kept)
 	t.Run("the first engine adopts it, and it leaves", func(t *testing.T) {
 		e, _ := startEngine(t, scoped(selects(t, key)), keep)
 		require.Equal(t, 1, e.Stats().Workloads)

@@ -21,6 +21,7 @@ import (
 
 	"k8s-reloader/e2e/cluster"
 	"k8s-reloader/e2e/fixture"
+	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/checkpoint"
 	"k8s-reloader/reloader/engine"
 	"k8s-reloader/reloader/scope"
@@ -34,10 +35,12 @@ const (
 	restrictedUser      = "system:serviceaccount:" + restrictedNamespace + ":" + restrictedName
 )
 
-// scoped has an engine watch what change makes of everything.
+// scoped has an engine watch what change makes of everything, as far as these
+// tests use it.
 func scoped(change func(*scope.Scope)) func(*engine.Options) {
 	return func(o *engine.Options) {
 		o.LookInterval = 500 * time.Millisecond
+		o.Scope.IgnoredWorkloads = []reloader.WorkloadKind{"CronJob", "Job", "Rollout", "DeploymentConfig"}
 		change(&o.Scope)
 	}
 }
@@ -49,8 +52,8 @@ func selects(t *testing.T, text string) func(*scope.Scope) {
 	return func(s *scope.Scope) { s.NamespaceSelector = selector }
 }
 
-// checkpointed has an engine keep what it has rolled out in a namespace.
-func checkpointed(t *testing.T, ns string) func(*engine.Options) {
+// remembering has an engine keep what it has rolled out in a namespace.
+func remembering(t *testing.T, ns string) func(*engine.Options) {
 	t.Helper()
 	maps := shared.Client().CoreV1().ConfigMaps(ns)
 	for i := range checkpoint.Shards {
@@ -310,16 +313,19 @@ func TestWhatIsForbiddenHoldsUpNothingElse(t *testing.T) {
 		// forbidden is the resource that the log names.
 		forbidden string
 		// change is what reloads the app only once the right is there.
-		change func(t *testing.T, ns string)
+		change func(t *testing.T, ns, value string)
+		// listed has the engine watch the app's namespace alone, so that there
+		// are too few workloads to be listed.
+		listed bool
 	}{
 		"a kind of workload": {
 			given: writeWorkloads("deployments", "daemonsets"), later: workloads, forbidden: "statefulsets.apps",
-			change: func(t *testing.T, ns string) { edit(t, ns, "app", "2") },
+			change: func(t *testing.T, ns, value string) { edit(t, ns, "app", value) },
 		},
 		"a kind of source": {
 			given: readSources("configmaps"), later: sources, forbidden: `"secrets"`,
-			change: func(t *testing.T, ns string) {
-				require.NoError(t, fixture.SetSecret(t.Context(), shared.Client(), ns, "password", map[string]string{"a": "2"}))
+			change: func(t *testing.T, ns, value string) {
+				require.NoError(t, fixture.SetSecret(t.Context(), shared.Client(), ns, "password", map[string]string{"a": value}))
 			},
 		},
 		"reading a kind of source": {
@@ -327,6 +333,7 @@ func TestWhatIsForbiddenHoldsUpNothingElse(t *testing.T) {
 		},
 		"reading a kind of workload": {
 			given: rule("apps", []string{"list", "watch"}, "statefulsets"), later: workloads, forbidden: "statefulsets.apps",
+			listed: true,
 		},
 	}
 	for name, tc := range tests {
@@ -348,7 +355,11 @@ func TestWhatIsForbiddenHoldsUpNothingElse(t *testing.T) {
 			other := newApp(t, ns, "other")
 
 			var j journal
-			_, r := startEngine(t, scoped(func(*scope.Scope) {}), func(o *engine.Options) { o.Config, o.Log = config, j.logger() })
+			_, r := startEngine(t, scoped(func(s *scope.Scope) {
+				if tc.listed {
+					s.Namespaces = []string{ns}
+				}
+			}), func(o *engine.Options) { o.Config, o.Log = config, j.logger() })
 			edit(t, ns, "other", "1")
 			reloads(t, r, other, 1)
 			require.Eventually(t, func() bool { return len(j.with("forbidden, so", tc.forbidden)) == 1 }, soon, often, "it is told")
@@ -360,10 +371,13 @@ func TestWhatIsForbiddenHoldsUpNothingElse(t *testing.T) {
 
 			allow(t, "", id+"-later", tc.later)
 			require.Eventually(t, func() bool { return len(j.with("allowed now")) == 1 }, soon, often)
+			// The first look takes what it finds, whenever it comes.
+			value := 0
 			require.Eventually(t, func() bool {
-				tc.change(t, ns)
+				value++
+				tc.change(t, ns, fmt.Sprint(value))
 				return r.count(set.Workload()) > 0
-			}, soon, time.Second, "its changes count")
+			}, 3*soon, time.Second, "its changes count")
 		})
 	}
 }

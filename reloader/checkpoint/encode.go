@@ -47,7 +47,7 @@ var (
 	errTooLarge    = errors.New("it is too large")
 	errOtherFormat = errors.New("it has the format of another version of Reloader")
 	errOtherShard  = errors.New("it holds another shard")
-	errOtherKey    = errors.New("it was made with another fingerprint key")
+	errOtherKey    = errors.New("it was made with another fingerprint key, or another version of fingerprints")
 )
 
 // header says where and when stored entries come from.

@@ -19,9 +19,8 @@ type account struct {
 	// read is true if the source has been looked at, or the archive tells that it
 	// need not be; dirty if there is a reason for another look.
 	read, dirty bool
-	// unknown is true if the archive, which is not empty, says nothing of the
-	// source: it was brought in while no engine ran.
-	unknown bool
+	// past is what the first look has to look back at.
+	past past
 	// heard is the newest version of which an event has told.
 	heard uint64
 	// saved is what the archive says.
@@ -47,6 +46,21 @@ type account struct {
 	newcomers map[reloader.Workload]moment
 }
 
+// past is what is known of a source of the time in which no engine ran.
+type past int
+
+const (
+	// none: nothing that would have to be looked at.
+	none past = iota
+	// archived: the archive says what it was, and it has been written since.
+	archived
+	// unknown: the archive, which is not empty, says nothing of it. It was
+	// brought in while no engine ran.
+	unknown
+	// lookingBack: somebody does.
+	lookingBack
+)
+
 // dependent is what is known of one workload.
 type dependent struct {
 	// fresh is when its pod template was last changed by others: pods have
@@ -58,12 +72,16 @@ type dependent struct {
 // content is what one look at a source has shown.
 type content struct {
 	absent bool
+	// vacant is true if, moreover, no pod is left that has had the content.
+	vacant bool
 	// untouched is true if nobody has written to the source since its
 	// creation.
 	untouched   bool
 	fingerprint fingerprint.Fingerprint
 	version     uint64
 	written     moment
+	// times are for looking back.
+	times dataTimes
 }
 
 // debt is one source's content that a workload has yet to get.
@@ -104,7 +122,8 @@ func want(d *dependent, w reloader.Workload, s reloader.Source, a *account) bool
 	if !other {
 		have = a.rolledOut
 	}
-	if have == a.current || d.fresh != (moment{}) && !a.written.after(d.fresh) {
+	// Nobody waits for content that nobody has any more.
+	if a.current == "" || have == a.current || d.fresh != (moment{}) && !a.written.after(d.fresh) {
 		settle(d, w, s, a)
 		return false
 	}

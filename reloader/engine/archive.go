@@ -14,16 +14,41 @@ type archive interface {
 	Delete(s reloader.Source)
 }
 
-// unknownUntilNow reports, once, whether nobody knows what has been rolled out
-// of s.
-func (l *ledger) unknownUntilNow(s reloader.Source) bool {
+// pastOf returns, once, what has to be looked back at of s. Until lookedBack the
+// archive is not told that s is rolled out.
+func (l *ledger) pastOf(s reloader.Source) past {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.sources[s]
-	if a == nil || !a.unknown {
+	if a == nil || a.past == none || a.past == lookingBack {
+		return none
+	}
+	p := a.past
+	a.past = lookingBack
+	return p
+}
+
+// lookedBack notes that s has been looked back at.
+func (l *ledger) lookedBack(s reloader.Source) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a := l.sources[s]; a != nil && a.past == lookingBack {
+		a.past = none
+		l.closeIfSettled(s, a)
+	}
+}
+
+// has notes that w has started with the content of s that was found in that
+// version. It reports whether that is still the present one.
+func (l *ledger) has(s reloader.Source, w reloader.Workload, version uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a, d := l.sources[s], l.workloads[w]
+	if a == nil || d == nil || a.version != version {
 		return false
 	}
-	a.unknown = false
+	settle(d, w, s, a)
+	l.closeIfSettled(s, a)
 	return true
 }
 
@@ -57,7 +82,7 @@ func (l *ledger) closeIfSettled(s reloader.Source, a *account) {
 	}
 	a.rolledOut, a.applied, a.waiting = a.current, nil, nil
 	entry := checkpoint.Entry{Fingerprint: a.rolledOut, Version: a.version}
-	if l.archive != nil && a.rolledOut != "" && a.version != 0 && entry != a.saved {
+	if l.archive != nil && a.past == none && a.rolledOut != "" && a.version != 0 && entry != a.saved {
 		l.archive.Set(s, entry)
 		a.saved = entry
 	}
@@ -74,12 +99,14 @@ func (l *ledger) open(from archive, fresh bool) {
 	for s, a := range l.sources {
 		entry, ok := from.Lookup(s)
 		if !ok || a.current != "" {
-			a.unknown = !ok && !fresh && !a.read
+			if !ok && !fresh && !a.read {
+				a.past = unknown
+			}
 			continue
 		}
 		a.restore(entry)
 		if a.heard != entry.Version || entry.Version == inMotion || len(a.newcomers) > 0 {
-			a.dirty = true
+			a.dirty, a.past = true, archived
 			continue
 		}
 		if !a.read {

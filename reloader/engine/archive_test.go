@@ -452,6 +452,8 @@ func goesOn(t *testing.T, kept pages, c content) *book {
 	b.open(kept, false)
 	if due, _ := b.take(settings); due {
 		b.look(settings, c, b.of(settings))
+		b.pastOf(settings)
+		b.lookedBack(settings)
 	}
 	return b
 }
@@ -509,3 +511,31 @@ type counting struct {
 }
 
 func (c *counting) Set(s reloader.Source, e checkpoint.Entry) { c.sets++; c.pages.Set(s, e) }
+
+// A source that only a pattern names has no account while it does not exist.
+// What the archive has of it is compared with when it comes back.
+func TestASourceThatOnlyAPatternNamesComesBackAfterTheStart(t *testing.T) {
+	tests := map[string]struct {
+		kept     checkpoint.Entry
+		comes    content
+		want     []debt
+		wantKept checkpoint.Entry
+	}{
+		"with other data":                     {entry(5, "a"), untouched(9, "b"), []debt{{settings, "b"}}, entry(inMotion, "a")},
+		"with the same data":                  {entry(5, "a"), untouched(9, "a"), nil, entry(9, "a")},
+		"when its last change was on its way": {entry(inMotion, "a"), untouched(9, "a"), []debt{{settings, "a"}}, entry(inMotion, "a")},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			kept := pages{settings: tc.kept}
+			b := newBook(t)
+			b.before(web, password)
+			b.open(kept, false)
+			b.created(settings)
+			b.dependents[settings] = append(b.dependents[settings], web)
+			b.reads(settings, tc.comes)
+			assert.Equal(t, tc.want, b.due(web))
+			assert.Equal(t, tc.wantKept, kept[settings])
+		})
+	}
+}

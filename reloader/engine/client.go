@@ -2,10 +2,14 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -14,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/kind"
@@ -33,12 +38,21 @@ const (
 type client struct {
 	metadata metadata.Interface
 	core     rest.Interface
-	apps     rest.Interface
+	// reads and writes reach the workloads; writes may stand behind a fence.
+	reads, writes apis
 }
 
-func newClient(config *rest.Config) (*client, error) {
+// apis reach workloads: those of kinds with Go types, and all others.
+type apis struct {
+	typed  map[schema.GroupVersion]rest.Interface
+	custom rest.Interface
+}
+
+// newClient returns a client whose reloads go out with the configuration for
+// writes.
+func newClient(config, forWrites *rest.Config) (*client, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, metav1.AddMetaToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, metav1.AddMetaToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("register API types: %w", err)
 		}
@@ -52,22 +66,46 @@ func newClient(config *rest.Config) (*client, error) {
 		return nil, fmt.Errorf("set up the metadata client: %w", err)
 	}
 	codecs := serializer.NewCodecFactory(scheme).WithoutConversion()
-	if c.core, err = restClient(config, httpClient, codecs, corev1.SchemeGroupVersion, "/api"); err != nil {
+	if c.core, err = restClient(config, httpClient, codecs, corev1.SchemeGroupVersion, "/api", protobuf); err != nil {
 		return nil, err
 	}
-	if c.apps, err = restClient(config, httpClient, codecs, appsv1.SchemeGroupVersion, "/apis"); err != nil {
+	if c.reads, err = newAPIs(config, httpClient, codecs); err != nil {
 		return nil, err
+	}
+	c.writes = c.reads
+	if forWrites != config {
+		if httpClient, err = rest.HTTPClientFor(forWrites); err != nil {
+			return nil, fmt.Errorf("set up the connection to the API server: %w", err)
+		}
+		if c.writes, err = newAPIs(forWrites, httpClient, codecs); err != nil {
+			return nil, err
+		}
 	}
 	return c, nil
 }
 
-func restClient(config *rest.Config, h *http.Client, codecs runtime.NegotiatedSerializer, gv schema.GroupVersion, path string) (rest.Interface, error) {
+func newAPIs(config *rest.Config, h *http.Client, codecs runtime.NegotiatedSerializer) (a apis, err error) {
+	a.typed = map[schema.GroupVersion]rest.Interface{}
+	for _, gv := range []schema.GroupVersion{appsv1.SchemeGroupVersion, batchv1.SchemeGroupVersion} {
+		if a.typed[gv], err = restClient(config, h, codecs, gv, "/apis", protobuf); err != nil {
+			return apis{}, err
+		}
+	}
+	// Each request names its own group and version, in its path.
+	a.custom, err = restClient(config, h, codecs, schema.GroupVersion{}, "/apis", runtime.ContentTypeJSON)
+	return a, err
+}
+
+func restClient(config *rest.Config, h *http.Client, codecs runtime.NegotiatedSerializer, gv schema.GroupVersion, path, contentType string) (rest.Interface, error) {
 	config = rest.CopyConfig(config)
 	config.GroupVersion = &gv
 	config.APIPath = path
 	config.NegotiatedSerializer = codecs
-	config.ContentType = protobuf
-	config.AcceptContentTypes = protobuf + "," + runtime.ContentTypeJSON
+	config.ContentType = contentType
+	config.AcceptContentTypes = contentType
+	if contentType != runtime.ContentTypeJSON {
+		config.AcceptContentTypes += "," + runtime.ContentTypeJSON
+	}
 	c, err := rest.RESTClientForConfigAndClient(config, h)
 	if err != nil {
 		return nil, fmt.Errorf("set up the client for %s: %w", gv, err)
@@ -122,11 +160,51 @@ func (c *client) sources(ctx context.Context, of reloader.SourceKind, namespace 
 	return nil
 }
 
+// request starts one for the workloads of a kind.
+func (a apis) request(verb string, k kind.Kind) *rest.Request {
+	gv := k.Resource.GroupVersion()
+	if api, ok := a.typed[gv]; ok {
+		return api.Verb(verb).Resource(k.Resource.Resource).MaxRetries(0)
+	}
+	return a.custom.Verb(verb).AbsPath("/apis", gv.Group, gv.Version).Resource(k.Resource.Resource).MaxRetries(0)
+}
+
+// read starts a request that reads workloads of a kind.
+func (c *client) read(k kind.Kind) *rest.Request { return c.reads.request(http.MethodGet, k) }
+
+// write starts a request that writes one. A deadline of ctx is the API server's,
+// too: what it has not done by then it does not do any more.
+func (c *client) write(ctx context.Context, verb string, k kind.Kind) *rest.Request {
+	request := c.writes.request(verb, k)
+	if deadline, ok := ctx.Deadline(); ok {
+		request.Timeout(max(time.Millisecond, time.Until(deadline)))
+	}
+	return request
+}
+
+// errAnswer does not tell what is wrong with an answer, because that would
+// quote it.
+var errAnswer = errors.New("the API server's answer cannot be decoded")
+
+// into decodes the answer. What has no Go types here decodes itself.
+func into(ctx context.Context, request *rest.Request, object runtime.Object) error {
+	itself, ok := object.(json.Unmarshaler)
+	if !ok {
+		return request.Do(ctx).Into(object)
+	}
+	body, err := request.Do(ctx).Raw()
+	if err != nil {
+		return err
+	}
+	if itself.UnmarshalJSON(body) != nil {
+		return errAnswer
+	}
+	return nil
+}
+
 func (c *client) workload(ctx context.Context, k kind.Kind, w reloader.Workload) (*kind.Manifest, error) {
 	object := k.NewObject()
-	err := c.apps.Get().Namespace(w.Namespace).Resource(k.Resource.Resource).Name(w.Name).
-		MaxRetries(0).Do(ctx).Into(object)
-	if err != nil {
+	if err := into(ctx, c.read(k).Namespace(w.Namespace).Name(w.Name), object); err != nil {
 		return nil, fmt.Errorf("read %s: %w", w, err)
 	}
 	return k.Manifest(object), nil
@@ -138,9 +216,8 @@ func (c *client) workloads(ctx context.Context, k kind.Kind, in area, visit func
 	err := inChunks(func(options *metav1.ListOptions) (string, error) {
 		options.FieldSelector = in.fields
 		list := k.NewList()
-		err := c.apps.Get().Namespace(in.namespace).Resource(k.Resource.Resource).
-			VersionedParams(options, metav1.ParameterCodec).MaxRetries(0).Do(ctx).Into(list)
-		if err != nil {
+		request := c.read(k).Namespace(in.namespace).VersionedParams(options, metav1.ParameterCodec)
+		if err := into(ctx, request, list); err != nil {
 			return "", err
 		}
 		k.Items(list, visit)
@@ -189,14 +266,45 @@ func inChunks(list func(*metav1.ListOptions) (next string, err error)) error {
 // patch returns the metadata of the workload as it is after the patch.
 func (c *client) patch(ctx context.Context, k kind.Kind, w reloader.Workload, pt types.PatchType, body []byte) (*metav1.PartialObjectMetadata, error) {
 	patched := new(metav1.PartialObjectMetadata)
-	err := c.apps.Patch(pt).Namespace(w.Namespace).Resource(k.Resource.Resource).Name(w.Name).
+	err := c.write(ctx, http.MethodPatch, k).Namespace(w.Namespace).Name(w.Name).
 		VersionedParams(&metav1.PatchOptions{FieldManager: FieldManager}, metav1.ParameterCodec).
-		SetHeader("Accept", metadataOnly).Body(body).
-		MaxRetries(0).Do(ctx).Into(patched)
+		SetHeader("Content-Type", string(pt)).SetHeader("Accept", metadataOnly).Body(body).
+		Do(ctx).Into(patched)
 	if err != nil {
 		return nil, fmt.Errorf("patch %s: %w", w, err)
 	}
 	return patched, nil
+}
+
+// createJob returns the metadata of the Job as it was created.
+func (c *client) createJob(ctx context.Context, o *batchv1.Job) (*metav1.PartialObjectMetadata, error) {
+	jobs, _ := kind.ByName(reloader.Job)
+	created := new(metav1.PartialObjectMetadata)
+	err := c.write(ctx, http.MethodPost, jobs).Namespace(o.Namespace).
+		VersionedParams(&metav1.CreateOptions{FieldManager: FieldManager}, metav1.ParameterCodec).
+		SetHeader("Accept", metadataOnly).Body(o).
+		Do(ctx).Into(created)
+	if err != nil {
+		return nil, fmt.Errorf("create Job %s/%s: %w", o.Namespace, o.Name, err)
+	}
+	return created, nil
+}
+
+// deleteJob ends a Job and its pods, if it is the one that the preconditions
+// say.
+func (c *client) deleteJob(ctx context.Context, namespace, name string, only metav1.Preconditions) error {
+	jobs, _ := kind.ByName(reloader.Job)
+	err := c.write(ctx, http.MethodDelete, jobs).Namespace(namespace).Name(name).
+		Body(&metav1.DeleteOptions{
+			Preconditions: &only,
+			// The default for Jobs leaves the pods running.
+			PropagationPolicy: ptr.To(metav1.DeletePropagationBackground),
+		}).
+		Do(ctx).Error()
+	if err != nil {
+		return fmt.Errorf("delete Job %s/%s: %w", namespace, name, err)
+	}
+	return nil
 }
 
 // sourceResource is the API resource of a kind of source; only the kinds of

@@ -24,6 +24,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/fingerprint"
 	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
 )
@@ -70,7 +71,7 @@ func play(t *testing.T, answer func(request) (status int, header http.Header, bo
 
 func (s *script) client(t *testing.T) *client {
 	t.Helper()
-	c, err := newClient(s.config)
+	c, err := newClient(s.config, s.config)
 	require.NoError(t, err)
 	return c
 }
@@ -255,6 +256,11 @@ func deployments(t *testing.T, object *appsv1.Deployment) *script {
 			patched.Generation = k.Generation(k.Manifest(object), k.Manifest(patched))
 			*object = *patched
 		}
+		if r.method == http.MethodGet {
+			whole := object.DeepCopy()
+			whole.TypeMeta = metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"}
+			return http.StatusOK, nil, whole
+		}
 		return http.StatusOK, nil, metav1.PartialObjectMetadata{
 			TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadata"}, ObjectMeta: object.ObjectMeta,
 		}
@@ -348,13 +354,17 @@ func TestGoingBackToTheContentOfAnOldMarkStartsPods(t *testing.T) {
 	assert.True(t, strings.HasPrefix(mark[0].Value, "b-") && strings.HasPrefix(again[0].Value, "b-"))
 }
 
-// lossy delivers requests, and loses the answers to patches while lose is true.
+// lossy loses the answers to patches while lose is true, and the patches
+// themselves if it is deaf, too.
 type lossy struct {
 	http.RoundTripper
-	lose bool
+	lose, deaf bool
 }
 
 func (l *lossy) RoundTrip(r *http.Request) (*http.Response, error) {
+	if l.lose && l.deaf && r.Method == http.MethodPatch {
+		return nil, errors.New("connection reset by peer")
+	}
 	answer, err := l.RoundTripper.RoundTrip(r)
 	if err == nil && l.lose && r.Method == http.MethodPatch {
 		_ = answer.Body.Close()
@@ -363,34 +373,71 @@ func (l *lossy) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer, err
 }
 
-// A patch whose answer is lost may have landed: the workload is read, and
-// what was due is sent again, which starts no pod a second time.
-func TestAReloadWhoseAnswerIsLostIsRepeatedAndChangesNothing(t *testing.T) {
-	a := newApp(web)
-	object := a.object().(*appsv1.Deployment)
-	server := deployments(t, object)
-	line := &lossy{RoundTripper: server.config.Transport, lose: true}
-	server.config.Transport = line
-	r := new(told)
-	e := newTestEngine(t, server.config, r)
-	settled(t, e.intake, a)
-	due(t, e.ledger, written(20, "b"))
+// A patch whose answer is lost may have been carried out: the workload is looked
+// at before anything is sent again.
+func TestAReloadWhoseAnswerIsLostIsLookedFor(t *testing.T) {
+	image := func(object *appsv1.Deployment) {
+		object.Generation++
+		object.Spec.Template.Spec.Containers[0].Image = "web:2"
+	}
+	tests := map[string]struct {
+		strategy kind.Strategy
+		// arrives is whether the patch has been carried out.
+		arrives bool
+		// meanwhile is what happens before it is looked for.
+		meanwhile func(e *Engine, object *appsv1.Deployment)
+		// wantPatches are those that arrive in all.
+		wantPatches int
+		want        fingerprint.Fingerprint
+	}{
+		"it was carried out":                              {kind.EnvVars, true, nil, 1, "b"},
+		"it was carried out, in an annotation":            {kind.Annotations, true, nil, 1, "b"},
+		"it was carried out, and others changed the rest": {kind.EnvVars, true, func(_ *Engine, o *appsv1.Deployment) { image(o) }, 1, "b"},
+		"it was not carried out":                          {kind.EnvVars, false, nil, 1, "b"},
+		"it was not carried out, in an annotation":        {kind.Annotations, false, nil, 1, "b"},
+		"it was carried out, and the source changed again": {kind.EnvVars, true, func(e *Engine, _ *appsv1.Deployment) {
+			due(t, e.ledger, written(40, "c"))
+		}, 2, "c"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			a := newApp(web)
+			object := a.object().(*appsv1.Deployment)
+			server := deployments(t, object)
+			line := &lossy{RoundTripper: server.config.Transport, lose: true, deaf: !tc.arrives}
+			server.config.Transport = line
+			r := new(told)
+			e := newTestEngine(t, server.config, r)
+			e.strategy = tc.strategy
+			settled(t, e.intake, a)
+			due(t, e.ledger, written(20, "b"))
 
-	require.Error(t, e.reload(t.Context(), web))
-	require.Equal(t, int64(2), object.Generation, "it has landed")
-	assert.Equal(t, []reloader.Outcome{reloader.OutcomeRetry}, r.failed)
-	assert.Equal(t, []reloader.Workload{web}, drain(e.queues.resolve))
-	require.NoError(t, e.reload(t.Context(), web))
-	assert.Len(t, server.requests, 1, "it is read first")
+			require.Error(t, e.reload(t.Context(), web))
+			assert.Equal(t, tc.arrives, object.Generation == 2)
+			assert.Equal(t, []reloader.Outcome{reloader.OutcomeRetry}, r.failed)
+			line.lose = false
+			if tc.meanwhile != nil {
+				tc.meanwhile(e, object)
+			}
+			assert.Equal(t, []reloader.Workload{web}, drain(e.queues.resolve))
+			e.intake.observe(web, object, at(19))
+			require.NoError(t, e.resolve(t.Context(), web))
+			require.NoError(t, e.reload(t.Context(), web))
+			assert.Empty(t, e.ledger.due(web))
 
-	e.intake.observe(web, object, at(21))
-	require.True(t, e.intake.supply(kindOf(t, web).Manifest(object)))
-	assert.Equal(t, []reloader.Workload{web}, drain(e.queues.workloads))
-	line.lose = false
-	once := object.DeepCopy()
-	require.NoError(t, e.reload(t.Context(), web))
-	assert.Len(t, server.requests, 2)
-	assert.Equal(t, once, object)
-	assert.Empty(t, e.ledger.due(web))
-	assert.Zero(t, e.intake.workloads[web].made, "that generation was made before")
+			patches := 0
+			for _, asked := range server.requests {
+				if asked.method == http.MethodPatch {
+					patches++
+				}
+			}
+			assert.Equal(t, tc.wantPatches, patches)
+			assert.Len(t, r.reloaded, tc.wantPatches, "each is told once")
+			text, err := json.Marshal(object.Spec.Template)
+			require.NoError(t, err)
+			assert.Contains(t, string(text), string(tc.want)+"-")
+			_, still := e.attempts.of(web)
+			assert.False(t, still)
+		})
+	}
 }

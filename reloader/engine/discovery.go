@@ -23,11 +23,11 @@ import (
 // one.
 func mayBeMissing(r schema.GroupVersionResource) bool { return strings.Contains(r.Group, ".") }
 
-// apis finds out which APIs the server serves. It asks only while somebody
+// discovery finds out which APIs the server serves. It asks only while somebody
 // waits for one that is missing, so that a cluster which has them all is not
 // asked at all; discovery is open to every authenticated client. It is safe for
 // concurrent use.
-type apis struct {
+type discovery struct {
 	client   rest.Interface
 	interval time.Duration
 	clock    clock.WithTicker
@@ -50,8 +50,8 @@ type awaited struct {
 	served chan struct{}
 }
 
-func newAPIs(client rest.Interface, interval time.Duration, c clock.WithTicker, log logr.Logger) *apis {
-	return &apis{
+func newDiscovery(client rest.Interface, interval time.Duration, c clock.WithTicker, log logr.Logger) *discovery {
+	return &discovery{
 		client: client, interval: interval, clock: c, log: log,
 		soon: make(chan struct{}, 1), waiting: map[*awaited]struct{}{},
 	}
@@ -62,44 +62,44 @@ func newAPIs(client rest.Interface, interval time.Duration, c clock.WithTicker, 
 // after each look that did not find it. Where discovery is forbidden nobody
 // knows, and who waits has to try: at once the first time, then once in an
 // interval.
-func (a *apis) await(ctx context.Context, resource schema.GroupVersionResource, tried bool, looked func()) bool {
+func (d *discovery) await(ctx context.Context, resource schema.GroupVersionResource, tried bool, looked func()) bool {
 	m := &awaited{resource, tried, looked, make(chan struct{})}
-	a.mu.Lock()
-	a.waiting[m] = struct{}{}
-	a.mu.Unlock()
+	d.mu.Lock()
+	d.waiting[m] = struct{}{}
+	d.mu.Unlock()
 	select {
-	case a.soon <- struct{}{}:
+	case d.soon <- struct{}{}:
 	default: // a look is coming
 	}
 	select {
 	case <-m.served:
 		return true
 	case <-ctx.Done():
-		a.mu.Lock()
-		delete(a.waiting, m)
-		a.mu.Unlock()
+		d.mu.Lock()
+		delete(d.waiting, m)
+		d.mu.Unlock()
 		return false
 	}
 }
 
 // run looks from time to time until ctx is done.
-func (a *apis) run(ctx context.Context) {
+func (d *discovery) run(ctx context.Context) {
 	const firstWait, lastWait = 500 * time.Millisecond, 15 * time.Second
 	for delay := firstWait; ; {
-		pause := a.interval
-		if err := a.look(ctx); err != nil && ctx.Err() == nil {
-			a.log.V(1).Info("cannot find out which APIs are served, trying again", "reason", err.Error())
-			pause, delay = min(a.interval, delay), min(2*delay, lastWait)
+		pause := d.interval
+		if err := d.look(ctx); err != nil && ctx.Err() == nil {
+			d.log.V(1).Info("cannot find out which APIs are served, trying again", "reason", err.Error())
+			pause, delay = min(d.interval, delay), min(2*delay, lastWait)
 		} else {
 			delay = firstWait
 		}
 		// Many engines, and those of one that was restarted, spread out.
-		timer := a.clock.NewTimer(wait.Jitter(pause, 0.2))
+		timer := d.clock.NewTimer(wait.Jitter(pause, 0.2))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return
-		case <-a.soon:
+		case <-d.soon:
 			timer.Stop()
 		case <-timer.C():
 		}
@@ -107,17 +107,17 @@ func (a *apis) run(ctx context.Context) {
 }
 
 // look asks for the APIs that somebody waits for, and tells them.
-func (a *apis) look(ctx context.Context) error {
-	a.mu.Lock()
-	waiting := make([]*awaited, 0, len(a.waiting))
-	for m := range a.waiting {
+func (d *discovery) look(ctx context.Context) error {
+	d.mu.Lock()
+	waiting := make([]*awaited, 0, len(d.waiting))
+	for m := range d.waiting {
 		waiting = append(waiting, m)
 	}
-	a.mu.Unlock()
+	d.mu.Unlock()
 	if len(waiting) == 0 {
 		return nil
 	}
-	groups, err := a.groups(ctx)
+	groups, err := d.groups(ctx)
 	closed := apierrors.IsForbidden(err)
 	if err != nil && !closed {
 		return err
@@ -126,7 +126,7 @@ func (a *apis) look(ctx context.Context) error {
 	for _, m := range waiting {
 		gv := m.resource.GroupVersion()
 		if _, asked := resources[gv]; !asked && groups[gv] {
-			if resources[gv], err = a.resources(ctx, gv); err != nil {
+			if resources[gv], err = d.resources(ctx, gv); err != nil {
 				return err
 			}
 		}
@@ -135,18 +135,18 @@ func (a *apis) look(ctx context.Context) error {
 			m.looked()
 			continue
 		}
-		a.mu.Lock()
-		delete(a.waiting, m)
-		a.mu.Unlock()
+		d.mu.Lock()
+		delete(d.waiting, m)
+		d.mu.Unlock()
 		close(m.served)
 	}
 	return nil
 }
 
 // groups returns the API groups that are served, with their versions.
-func (a *apis) groups(ctx context.Context) (map[schema.GroupVersion]bool, error) {
+func (d *discovery) groups(ctx context.Context) (map[schema.GroupVersion]bool, error) {
 	list := new(metav1.APIGroupList)
-	if err := a.get(ctx, "/apis", list); err != nil {
+	if err := d.get(ctx, "/apis", list); err != nil {
 		return nil, err
 	}
 	served := map[schema.GroupVersion]bool{}
@@ -160,9 +160,9 @@ func (a *apis) groups(ctx context.Context) (map[schema.GroupVersion]bool, error)
 
 // resources returns those of a version of a group; none if it has gone
 // meanwhile.
-func (a *apis) resources(ctx context.Context, gv schema.GroupVersion) (map[string]bool, error) {
+func (d *discovery) resources(ctx context.Context, gv schema.GroupVersion) (map[string]bool, error) {
 	list := new(metav1.APIResourceList)
-	err := a.get(ctx, "/apis/"+gv.String(), list)
+	err := d.get(ctx, "/apis/"+gv.String(), list)
 	if err != nil && !apierrors.IsNotFound(err) {
 		return nil, err
 	}
@@ -173,8 +173,8 @@ func (a *apis) resources(ctx context.Context, gv schema.GroupVersion) (map[strin
 	return served, nil
 }
 
-func (a *apis) get(ctx context.Context, path string, into any) error {
-	answer, err := a.client.Get().AbsPath(path).SetHeader("Accept", runtime.ContentTypeJSON).MaxRetries(0).DoRaw(ctx)
+func (d *discovery) get(ctx context.Context, path string, into any) error {
+	answer, err := d.client.Get().AbsPath(path).SetHeader("Accept", runtime.ContentTypeJSON).MaxRetries(0).DoRaw(ctx)
 	if err == nil {
 		err = json.Unmarshal(answer, into)
 	}

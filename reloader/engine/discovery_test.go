@@ -125,16 +125,16 @@ func follow(t *testing.T, x *extensible) (*feed, *sights) {
 		defer s.mu.Unlock()
 		s.lines = append(s.lines, line)
 	}, funcr.Options{})
-	c, err := newClient(x.config)
+	c, err := newClient(x.config, x.config)
 	require.NoError(t, err)
 	const interval = 20 * time.Millisecond
 	w := &watcher{
-		client: c.metadata, apis: newAPIs(c.core, interval, clock.RealClock{}, log), refusals: newRefusals(),
+		client: c.metadata, discovery: newDiscovery(c.core, interval, clock.RealClock{}, log), refusals: newRefusals(),
 		interval: interval, clock: clock.RealClock{}, log: log,
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { w.apis.run(ctx) })
+	running.Go(func() { w.discovery.run(ctx) })
 	running.Go(func() { w.run(ctx, f) })
 	t.Cleanup(func() { cancel(); running.Wait() })
 	return f, s

@@ -10,7 +10,7 @@
 //   - ledger.go: which content has reached which workload (account.go, one
 //     source; shelf.go, those of a namespace; archive.go, across restarts)
 //   - reload.go: one patch per workload (target.go, what it needs)
-//   - limits.go, rollouts.go, rivals.go: who has to wait
+//   - limits.go, rollouts.go, rivals.go, pause.go: who has to wait
 //   - verify.go: a slow pass that corrects what trust can miss
 //
 // engine.go runs them: watches first, then, with the lease if there is one,

@@ -50,9 +50,20 @@ type Engine struct {
 	// workloads are the feeds of workloads once Run has begun, feeds all there
 	// are once it has begun to lead.
 	workloads, feeds []*feed
+	attempts         *attempts
+	births           *births
+	lenders          *lenders
+	pauses           *pauses
+	// rerunFinished lets a Job that has ended be replaced, too.
+	rerunFinished bool
+
+	podStatuses *podStatuses // nil without SecretProviderClasses
+	rotations   *rotations
 
 	checkpoint *checkpoint.Store // nil without
-	lease      Lease             // nil without
+	// archived is when the checkpoint was last written before this engine led.
+	archived time.Time
+	lease    Lease // nil without
 
 	// listing is held while all workloads of a kind are read.
 	listing sync.Mutex
@@ -67,7 +78,11 @@ func New(o Options) (*Engine, error) {
 		return nil, fmt.Errorf("engine options: %w", err)
 	}
 	o = o.withDefaults()
-	c, err := newClient(o.Config)
+	forWrites := o.Config
+	if o.Lease != nil {
+		forWrites = fence{o.Lease, o.Clock}.around(o.Config)
+	}
+	c, err := newClient(o.Config, forWrites)
 	if err != nil {
 		return nil, err
 	}
@@ -86,20 +101,32 @@ func New(o Options) (*Engine, error) {
 		ledger:         newLedger(),
 		queues:         newQueues(o.Clock),
 		rivals:         newRivals(),
+		attempts:       newAttempts(),
+		births:         newBirths(c, o.Log),
+		lenders:        newLenders(),
+		pauses:         newPauses(o.Settings.Keys),
+		rerunFinished:  o.RerunFinishedJobs,
 		rollouts:       newRollouts(o.ConcurrentRollouts, o.Clock),
 		limits:         newLimits(max(0, o.ReloadsPerWorkload), o.ReloadsPerSecond, o.Clock),
 		recent:         newRecent(),
 		checkpoint:     o.Checkpoint,
 		lease:          o.Lease,
+		rotations:      newRotations(),
 		refusals:       newRefusals(),
 	}
+	if o.Settings.CSI {
+		if e.podStatuses, err = newPodStatuses(c.metadata, o.Config, o.Key, o.Log); err != nil {
+			return nil, err
+		}
+		c.metadata = e.podStatuses
+	}
 	e.watcher = &watcher{
-		client:   c.metadata,
-		apis:     newAPIs(c.core, o.LookInterval, o.Clock, o.Log),
-		refusals: e.refusals,
-		interval: o.LookInterval,
-		clock:    o.Clock,
-		log:      o.Log,
+		client:    c.metadata,
+		discovery: newDiscovery(c.core, o.LookInterval, o.Clock, o.Log),
+		refusals:  e.refusals,
+		interval:  o.LookInterval,
+		clock:     o.Clock,
+		log:       o.Log,
 	}
 	e.intake = newIntake(o.Settings, o.CoalesceWindow, e.index, e.ledger, e.queues)
 	e.intake.otherKeys = e.tellOtherKeys
@@ -127,7 +154,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
-	watching.Go(func() { e.watcher.apis.run(ctx) })
+	watching.Go(func() { e.watcher.discovery.run(ctx) })
 	e.workloads = e.workloadFeeds()
 	if !e.watch(ctx, &watching, e.namespaceFeeds()) {
 		return nil
@@ -177,9 +204,11 @@ func (e *Engine) lead(ctx context.Context) {
 	defer workers.Wait()
 	defer e.queues.sources.ShutDown()
 	defer e.queues.workloads.ShutDown()
+	defer e.queues.carriers.ShutDown()
 	for range e.workers {
 		workers.Go(func() { work(ctx, e, e.queues.sources, e.readSource) })
 		workers.Go(func() { work(ctx, e, e.queues.workloads, e.reload) })
+		workers.Go(func() { work(ctx, e, e.queues.carriers, e.carry) })
 	}
 	if !e.until(ctx, e.ledger.allRead) {
 		return
@@ -191,6 +220,7 @@ func (e *Engine) lead(ctx context.Context) {
 			e.log.Error(err, "the checkpoint is not complete yet; trying again")
 		}
 	}
+	e.births.forget()
 	e.ready.Store(true)
 	stats := e.Stats()
 	e.log.Info("ready", "workloads", stats.Workloads, "sources", stats.Sources, "after", e.clock.Since(started).String())
@@ -231,7 +261,9 @@ func (e *Engine) recall(ctx context.Context) bool {
 	if summary.Fresh {
 		e.log.Info("there is no checkpoint yet: what is found counts as rolled out")
 	}
+	e.archived = summary.Written
 	// Where a part is missing, sources without an entry may well be old.
+	e.recallClasses()
 	e.ledger.open(e.checkpoint, summary.Fresh || len(summary.Problems) > 0)
 	return true
 }

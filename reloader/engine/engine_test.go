@@ -190,7 +190,7 @@ func TestOnePassVerifiesEverything(t *testing.T) {
 	lists := map[string]any{}
 	server := play(t, func(r request) (int, http.Header, any) { return http.StatusOK, nil, lists[r.path] })
 	for _, k := range kind.All() {
-		lists["/apis/apps/v1/"+k.Resource.Resource] = map[string]any{"apiVersion": "apps/v1", "kind": string(k.Name) + "List"}
+		lists[listPath(k)] = map[string]any{"apiVersion": k.Resource.GroupVersion().String(), "kind": string(k.Name) + "List"}
 	}
 	item := a.object()
 	lists["/apis/apps/v1/deployments"] = map[string]any{"apiVersion": "apps/v1", "kind": "DeploymentList", "items": []any{item}}
@@ -241,7 +241,7 @@ func lists(t *testing.T, items *[]app) *script {
 	return play(t, func(r request) (int, http.Header, any) {
 		var of []any
 		for _, k := range kind.All() {
-			at := "/apis/apps/v1/" + k.Resource.Resource
+			at := listPath(k)
 			for _, a := range *items {
 				if a.workload.Kind != k.Name {
 					continue
@@ -254,12 +254,17 @@ func lists(t *testing.T, items *[]app) *script {
 				of = append(of, o)
 			}
 			if r.path == at {
-				return http.StatusOK, nil, map[string]any{"apiVersion": "apps/v1", "kind": string(k.Name) + "List", "items": of}
+				return http.StatusOK, nil, map[string]any{"apiVersion": k.Resource.GroupVersion().String(), "kind": string(k.Name) + "List", "items": of}
 			}
 			of = nil
 		}
 		return failure(apierrors.NewNotFound(corev1.Resource("workloads"), r.path))
 	})
+}
+
+// listPath is where a kind is listed.
+func listPath(k kind.Kind) string {
+	return "/apis/" + k.Resource.Group + "/" + k.Resource.Version + "/" + k.Resource.Resource
 }
 
 // resolveQueued handles what is in the resolve queue, as a worker does.

@@ -63,11 +63,15 @@ func (e *Engine) workloadFeeds() (feeds []*feed) {
 
 func (e *Engine) sourceFeeds() (feeds []*feed) {
 	for _, k := range reloader.SourceKinds() {
-		if !e.settings.Enabled(k) || k == reloader.SecretProviderClass {
+		if !e.settings.Enabled(k) {
 			continue
 		}
 		for _, in := range areas(e.scope) {
-			feeds = append(feeds, e.sourceFeed(k, in))
+			if k == reloader.SecretProviderClass {
+				feeds = append(feeds, e.podStatusFeed(in))
+			} else {
+				feeds = append(feeds, e.sourceFeed(k, in))
+			}
 		}
 	}
 	return feeds

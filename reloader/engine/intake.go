@@ -217,7 +217,7 @@ func (in *intake) admit(w reloader.Workload, t *tracked, annotations map[string]
 		return
 	}
 	in.ledger.enter(w)
-	if restarted && t.since != (moment{}) {
+	if restarted && t.since != (moment{}) && startsPods(w.Kind) {
 		in.ledger.refresh(w, t.since)
 	}
 	before := in.index.DependsOn(w)

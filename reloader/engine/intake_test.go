@@ -3,6 +3,7 @@ package engine
 import (
 	"maps"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -563,6 +564,33 @@ func TestOurOwnPatch(t *testing.T) {
 				in.observe(web, a.with(raised).meta(), at(21))
 			},
 			wantGeneration: 2, wantRead: true, wantSources: []reloader.Source{settings},
+		},
+		"it changed nothing on somebody else's generation, whose event comes before its answer": {
+			app: newApp(worker),
+			happens: func(_ *testing.T, in *intake, a app) {
+				others := seenAs(a.with(raised), 2, manages(FieldManager, born, settingsVariable), manages("kubectl-edit", born.Add(time.Minute)))
+				in.observe(worker, others, at(20))
+				in.landed(worker, others)
+			},
+			wantGeneration: 2, wantRead: true, wantSources: []reloader.Source{settings},
+		},
+		"it changed nothing on somebody else's generation, whose event comes after its answer": {
+			app: newApp(worker),
+			happens: func(_ *testing.T, in *intake, a app) {
+				others := seenAs(a.with(raised), 2, manages(FieldManager, born, settingsVariable), manages("kubectl-edit", born.Add(time.Minute)))
+				in.landed(worker, others)
+				in.observe(worker, others, at(20))
+			},
+			wantGeneration: 2, wantRead: true, wantSources: []reloader.Source{settings},
+		},
+		"its event comes before its answer, long after a write of somebody else's": {
+			app: newApp(worker),
+			happens: func(_ *testing.T, in *intake, a app) {
+				patched := seenAs(a.with(raised), 2, manages(FieldManager, born.Add(time.Minute), settingsVariable), manages("kubectl-edit", born))
+				in.observe(worker, patched, at(20))
+				in.landed(worker, patched)
+			},
+			wantGeneration: 2, wantSources: []reloader.Source{settings},
 		},
 		"the workload was replaced meanwhile": {
 			app: newApp(web),

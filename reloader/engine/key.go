@@ -30,7 +30,7 @@ const keyEntry = "key"
 // fingerprint, so that its next change writes another value for the same
 // content.
 func ClusterKey(ctx context.Context, config *rest.Config, namespace, name string, log logr.Logger) (fingerprint.Key, error) {
-	c, err := newClient(config)
+	c, err := newClient(config, config)
 	if err != nil {
 		return fingerprint.Key{}, err
 	}

@@ -57,7 +57,8 @@ func TestAReloadAfterTheLeaseHasRunOutSendsNothing(t *testing.T) {
 
 	lease.until = time.Now().Add(time.Minute)
 	require.NoError(t, e.reload(t.Context(), web))
-	assert.Len(t, server.requests, 1)
+	require.Len(t, server.requests, 1)
+	assert.Contains(t, server.requests[0].query, "timeout=59.", "the API server has no longer than the lease")
 	assert.Empty(t, e.ledger.due(web))
 }
 

@@ -69,7 +69,8 @@ func (l *ledger) join(w reloader.Workload, since moment, gained ...reloader.Sour
 		a := l.account(s)
 		a.dirty = a.dirty || !a.read
 		l.lookBackAt(s, a, since)
-		late := since != (moment{}) && (!a.read || !a.absent && a.written.after(since))
+		// Pods report themselves what they have mounted of a class.
+		late := since != (moment{}) && s.Kind != reloader.SecretProviderClass && (!a.read || !a.absent && a.written.after(since))
 		if late {
 			put(&a.newcomers, w, since)
 			a.dirty = true
@@ -90,7 +91,9 @@ func (l *ledger) created(s reloader.Source) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, suspended := l.suspended[s.Namespace]; l.sources[s] == nil && !suspended {
-		l.sources[s] = &account{read: true, absent: true}
+		a := &account{read: true, absent: true}
+		l.remember(s, a)
+		l.sources[s] = a
 	}
 }
 
@@ -178,6 +181,9 @@ func (l *ledger) look(s reloader.Source, c content, dependents func() []reloader
 	}
 	a.absent, a.newcomers = c.absent, nil
 	if c.absent {
+		if c.vacant {
+			l.vacate(s, a)
+		}
 		return nil, false
 	}
 	a.version = c.version

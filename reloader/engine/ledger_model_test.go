@@ -480,6 +480,10 @@ func (m *model) look(s reloader.Source, which int) {
 	}
 	m.adopt(s, r.content)
 	overdue, outdated := m.ledger.look(s, r.content, func() []reloader.Workload { return m.dependents(s) })
+	if !outdated && !r.content.absent {
+		m.ledger.pastOf(s)
+		m.ledger.lookedBack(s)
+	}
 	m.tell("look %d at %s: overdue %v, outdated %t", r.number, s.Name, overdue, outdated)
 	if outdated && r.taken {
 		m.ledger.putBack(s)

@@ -39,8 +39,10 @@ func (l *ledger) suspend(namespace string) {
 // lookBackAt has the first look at s be one into the past, if it came in while
 // its namespace was not selected. l.mu is held.
 func (l *ledger) lookBackAt(s reloader.Source, a *account, since moment) {
-	if _, rejoined := l.rejoined[s.Namespace]; rejoined && since == (moment{}) && l.archive != nil && !a.read && a.current == "" {
-		a.unknown = true
+	if _, rejoined := l.rejoined[s.Namespace]; rejoined && since == (moment{}) && l.archive != nil && !a.read {
+		if a.past = unknown; a.current != "" {
+			a.past = archived
+		}
 	}
 }
 
@@ -66,6 +68,6 @@ func (l *ledger) unselected(s reloader.Source) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if a := l.sources[s]; a != nil {
-		a.absent, a.unknown, a.newcomers = false, false, nil
+		a.absent, a.past, a.newcomers = false, none, nil
 	}
 }

@@ -104,6 +104,10 @@ func (b *book) looks(s reloader.Source, c content) (overdue []reloader.Workload)
 	due, _ := b.take(s)
 	require.True(b.t, due, "%s has to be read", s)
 	overdue, outdated := b.look(s, c, b.of(s))
+	if !c.absent {
+		b.pastOf(s)
+		b.lookedBack(s)
+	}
 	require.False(b.t, outdated, "%s in version %d", s, c.version)
 	return overdue
 }

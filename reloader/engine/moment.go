@@ -2,7 +2,6 @@ package engine
 
 import (
 	"strconv"
-	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,10 +48,7 @@ func dataWritten(o metav1.Object) moment {
 		if f.FieldsV1 == nil || f.Time == nil {
 			continue
 		}
-		if fields := f.FieldsV1.GetRawString(); !strings.Contains(fields, `"f:data"`) && !strings.Contains(fields, `"f:binaryData"`) {
-			continue
-		}
-		if f.Time.After(m.time) {
+		if setsData(f.FieldsV1.GetRawString()) && f.Time.After(m.time) {
 			m.time = f.Time.Time
 		}
 	}

@@ -52,6 +52,8 @@ type Options struct {
 	// ConcurrentRollouts is how many workloads may roll at the same time, by
 	// their status; 0 is no limit.
 	ConcurrentRollouts int
+	// RerunFinishedJobs lets a change run Jobs again that have ended.
+	RerunFinishedJobs bool
 	// VerifyInterval is the time between two passes over everything, give or
 	// take a fifth; default 6 h, negative switches them off.
 	VerifyInterval time.Duration
@@ -72,7 +74,8 @@ type Lease interface {
 	// the lease does. It returns after lead, with an error if the lease was
 	// lost.
 	Hold(ctx context.Context, lead func(ctx context.Context)) error
-	// Until is when somebody else may begin to write.
+	// Until is when the right ends unless it is renewed: early enough for what
+	// has been sent by then to be carried out before somebody else may begin.
 	Until() time.Time
 }
 

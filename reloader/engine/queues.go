@@ -29,6 +29,8 @@ type queues struct {
 	sources workqueue.TypedRateLimitingInterface[reloader.Source]
 	// workloads: workloads that wait for a reload.
 	workloads workqueue.TypedRateLimitingInterface[reloader.Workload]
+	// carriers: Jobs that hold what takes the place of another one.
+	carriers workqueue.TypedRateLimitingInterface[reloader.Workload]
 }
 
 func newQueues(c clock.WithTicker) *queues {
@@ -37,6 +39,7 @@ func newQueues(c clock.WithTicker) *queues {
 		resolve:    newQueue[reloader.Workload]("resolve", c),
 		sources:    newQueue[reloader.Source]("sources", c),
 		workloads:  newQueue[reloader.Workload]("workloads", c),
+		carriers:   newQueue[reloader.Workload]("carriers", c),
 	}
 }
 
@@ -58,4 +61,5 @@ func (q *queues) shutDown() {
 	q.resolve.ShutDown()
 	q.sources.ShutDown()
 	q.workloads.ShutDown()
+	q.carriers.ShutDown()
 }

@@ -22,9 +22,9 @@ import (
 // Reporter is told what came of reloads. Its methods are called by many
 // workers at once and must not block.
 type Reporter interface {
-	// Reloaded is called once per patch that the API server took.
+	// Reloaded is called once per reload that the API server took.
 	Reloaded(report.Reload)
-	// Failed is called once per patch that it refused, or that never reached
+	// Failed is called once per attempt that it refused, or that never reached
 	// it. The outcome says what happens next.
 	Failed(r report.Reload, outcome reloader.Outcome, err error)
 	// Held is called when a workload has been reloaded too often: what is due
@@ -40,23 +40,27 @@ type Reporter interface {
 	Corrected(w reloader.Workload)
 }
 
-// reload handles one key of the workload queue: it patches a workload so that
-// its pods start with the content that it has yet to get.
+// reload handles one key of the workload queue: it has a workload's pods start
+// with the content that it has yet to get.
 func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 	k, ok := kind.ByName(w.Kind)
 	debts := e.ledger.due(w)
-	if !ok || len(debts) == 0 {
+	if _, pauses := e.pauses.of(w); !ok || len(debts) == 0 && !pauses {
+		e.attempts.over(w)
 		return nil
 	}
-	if e.lease != nil {
-		// A leader that was suspended may not know yet that it is none.
-		until := e.lease.Until()
-		if !e.clock.Now().Before(until) {
-			return fmt.Errorf("reload %s: the lease has run out", w)
-		}
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, until)
-		defer cancel()
+	ctx, cancel, err := e.whileLeading(ctx, w)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	if err := e.followUp(ctx, k, w); err != nil {
+		return err
+	}
+	debts = e.ledger.due(w)
+	p, err := e.pausing(ctx, w, len(debts) > 0)
+	if err != nil || p.waits || len(debts) == 0 {
+		return err
 	}
 	to, ok := e.intake.aim(w)
 	if !ok {
@@ -72,6 +76,7 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 	if wait := e.hold(r); wait > 0 {
 		e.intake.missed(w, false)
 		e.queues.workloads.AddAfter(w, wait)
+		e.giveUp(ctx, w, to, p)
 		return nil
 	}
 	started := e.clock.Now()
@@ -81,26 +86,65 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 		Strategy: e.strategy,
 		Record:   to.record,
 		Keys:     e.settings.Keys,
+		At:       started,
+		Pause:    p.with,
 	}
-	body, patchType, err := k.Patch(change)
-	if err != nil {
-		return err
-	}
-	patched, err := e.client.patch(ctx, k, w, patchType, body)
+	came, err := e.carryOut(ctx, k, w, change)
 	r.Latency = e.clock.Since(started)
 	if err != nil {
 		e.rollouts.end(w)
-		return e.refused(r, debts, err)
+		if p.with != nil && apierrors.IsConflict(err) {
+			return e.lookAgain(w)
+		}
+		if err = e.refused(attempt{r, debts, change}, err); err != nil {
+			e.giveUp(ctx, w, to, p)
+		}
+		return err
 	}
-	e.intake.landed(w, patched)
-	e.limits.reloaded(w)
-	e.rivals.reloaded(r, patched.Generation, marked(change))
+	return e.carriedOut(r, debts, came)
+}
+
+// carriedOut notes what has come of a reload.
+func (e *Engine) carriedOut(r report.Reload, debts []debt, came effect) error {
+	w := r.Workload
+	if came.written == nil {
+		e.rollouts.end(w)
+		e.intake.missed(w, false)
+	} else {
+		e.intake.landed(w, came.written)
+	}
+	if came.wait > 0 {
+		e.queues.workloads.AddAfter(w, came.wait)
+		return nil
+	}
+	if len(came.marks) > 0 {
+		e.rivals.reloaded(r, came.written.Generation, came.marks)
+	}
 	if e.ledger.paid(w, debts) {
 		e.intake.reload(w)
 	}
+	if !came.done {
+		e.log.V(1).Info(came.why, "workload", w.String(), "sources", sourceNames(debts))
+		return nil
+	}
+	e.limits.reloaded(w)
 	e.reporter.Reloaded(r)
-	e.log.Info("reloaded", "workload", w.String(), "sources", sourceNames(debts), "generation", patched.Generation)
+	e.log.Info("reloaded", "workload", w.String(), "sources", sourceNames(debts))
 	return nil
+}
+
+// whileLeading returns a context that ends when somebody else may begin to
+// write. A leader that was suspended may not know yet that it is none.
+func (e *Engine) whileLeading(ctx context.Context, w reloader.Workload) (context.Context, context.CancelFunc, error) {
+	if e.lease == nil {
+		return ctx, func() {}, nil
+	}
+	left := fence{e.lease, e.clock}.left()
+	if left == 0 {
+		return nil, nil, fmt.Errorf("reload %s: %w", w, errLeaseOver)
+	}
+	ctx, cancel := context.WithTimeout(ctx, left)
+	return ctx, cancel, nil
 }
 
 // hold returns how long the limits want a reload to wait; 0 is not at all.
@@ -120,8 +164,9 @@ func (e *Engine) hold(r report.Reload) time.Duration {
 	return wait
 }
 
-// refused sorts the failure of a patch by what has to happen next.
-func (e *Engine) refused(r report.Reload, debts []debt, err error) error {
+// refused sorts the failure of a reload by what has to happen next.
+func (e *Engine) refused(it attempt, err error) error {
+	r := it.reload
 	w := r.Workload
 	switch {
 	case denied(err), apierrors.IsForbidden(err):
@@ -132,14 +177,16 @@ func (e *Engine) refused(r report.Reload, debts []debt, err error) error {
 		// The event of its deletion comes, and forgets what was due.
 		e.intake.missed(w, false)
 		return nil
-	case apierrors.IsConflict(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+	case apierrors.IsConflict(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err),
+		errors.Is(err, errAnother), errors.Is(err, kind.ErrNoContainer):
 		// It is not what we took it for: another one of that name, or other
 		// containers.
 		e.intake.missed(w, true)
 	default:
 		// It may have arrived all the same.
 		e.intake.missed(w, true)
-		e.ledger.doubt(w, debts)
+		e.ledger.doubt(w, it.debts)
+		e.attempts.lost(it)
 	}
 	e.reporter.Failed(r, reloader.OutcomeRetry, err)
 	return err
@@ -174,6 +221,7 @@ func (e *Engine) marks(debts []debt, to target) []kind.Mark {
 			Value:     string(d.fingerprint) + "-" + shortHash(to.template+"/"+d.source.String()),
 			Container: to.container,
 			Env:       envName(d.source, e.siblings(d.source, debts, to)),
+			Written:   e.ledger.writtenAt(d.source),
 		}
 		placed := false
 		for _, r := range to.references {

@@ -285,10 +285,12 @@ func TestWhatFollowsFromARefusal(t *testing.T) {
 			_, ok := in.aim(web)
 			require.True(t, ok)
 			r := new(told)
-			e := &Engine{intake: in, ledger: in.ledger, reporter: r}
+			e := &Engine{intake: in, ledger: in.ledger, attempts: newAttempts(), reporter: r}
 
-			err := e.refused(report.Reload{Workload: web}, debts, fmt.Errorf("patch %s: %w", web, tc.err))
+			err := e.refused(attempt{reload: report.Reload{Workload: web}, debts: debts}, fmt.Errorf("patch %s: %w", web, tc.err))
 			assert.Equal(t, tc.wantError, err != nil)
+			_, lost := e.attempts.of(web)
+			assert.Equal(t, tc.wantDoubt, lost)
 			var stalled stalledError
 			assert.Equal(t, tc.wantStalled, errors.As(err, &stalled))
 			if tc.wantError {

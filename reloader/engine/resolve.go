@@ -39,8 +39,7 @@ func (e *Engine) resolve(ctx context.Context, w reloader.Workload) error {
 	case err != nil:
 		return err
 	}
-	e.supplied(m)
-	return nil
+	return e.supplied(ctx, m)
 }
 
 // resolveAll reads all workloads of a kind, or, where not all namespaces are
@@ -53,16 +52,31 @@ func (e *Engine) resolveAll(ctx context.Context, k kind.Kind, w reloader.Workloa
 		return nil
 	}
 	return e.client.workloads(ctx, k, around(e.scope, w.Namespace), func(m *kind.Manifest) {
-		if e.intake.open(m.Workload()) {
-			e.supplied(m)
+		// What borrows its template is not complete, and read by itself.
+		if e.intake.open(m.Workload()) && !m.Borrows {
+			_ = e.supplied(ctx, m)
 		}
 	})
 }
 
-func (e *Engine) supplied(m *kind.Manifest) {
-	if e.intake.supply(m) {
-		e.log.V(1).Info("worked out references without a record", "workload", m.Workload().String())
+// supplied takes in what has been read. The error is that of reading a template
+// that is another workload's.
+func (e *Engine) supplied(ctx context.Context, m *kind.Manifest) error {
+	w := m.Workload()
+	read, err := e.complete(ctx, m)
+	if err != nil {
+		return err
 	}
+	if m.Unreadable != nil {
+		e.log.Error(m.Unreadable, "cannot read the pod template: only what the annotations name is followed", "workload", w.String())
+	}
+	if e.intake.supply(m) {
+		e.log.V(1).Info("worked out references without a record", "workload", w.String())
+	}
+	if at, changed := e.lenders.newer(w, read); changed {
+		e.intake.again(w, at)
+	}
+	return nil
 }
 
 // tellOtherKeys says, once, that the webhook writes records of no use here. They

@@ -60,6 +60,9 @@ func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
 		e.ledger.setAside(s)
 		return nil
 	}
+	if s.Kind == reloader.SecretProviderClass {
+		return e.readClass(ctx, s)
+	}
 	due, first := e.ledger.take(s)
 	if !due {
 		return nil
@@ -78,7 +81,7 @@ func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
 		e.unreadable(s.Kind, err, s)
 		return nil
 	case err == nil:
-		err = e.lookAt(s, object)
+		err = e.lookAt(ctx, s, object)
 	}
 	if err != nil {
 		e.ledger.putBack(s)
@@ -90,6 +93,10 @@ func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
 // that matter: the ones that wait for a first look, and the ones that match
 // somebody's new patterns.
 func (e *Engine) searchShelf(ctx context.Context, on shelf) error {
+	if on.kind == reloader.SecretProviderClass {
+		e.searchClasses(on)
+		return nil
+	}
 	searchers := e.ledger.searchersOn(on)
 	waiting := e.ledger.takeUnread(on)
 	if len(searchers) == 0 && len(waiting) == 0 {
@@ -111,7 +118,7 @@ func (e *Engine) searchShelf(ctx context.Context, on shelf) error {
 				e.ledger.join(w, since, s)
 			}
 		}
-		outdated = errors.Join(outdated, e.lookAt(s, object))
+		outdated = errors.Join(outdated, e.lookAt(ctx, s, object))
 		if due, _ := e.ledger.take(s); due {
 			// Its event is newer than this list, perhaps.
 			e.ledger.putBack(s)
@@ -135,10 +142,9 @@ func (e *Engine) searchShelf(ctx context.Context, on shelf) error {
 // errOutdated is a reading that another one has overtaken.
 var errOutdated = errors.New("another reading is newer")
 
-// lookAt takes the fingerprint of a source that has been read and has those
-// reloaded whom its content has not reached. Nothing of the content outlives
-// the call.
-func (e *Engine) lookAt(s reloader.Source, object readable) error {
+// lookAt takes the fingerprint of a source that has been read and notes it.
+// Nothing of the content outlives the call.
+func (e *Engine) lookAt(ctx context.Context, s reloader.Source, object readable) error {
 	if !e.scope.SelectsSource(s.Kind, object.GetLabels()) {
 		e.ledger.unselected(s)
 		return nil
@@ -146,6 +152,7 @@ func (e *Engine) lookAt(s reloader.Source, object readable) error {
 	c := content{
 		version: versionOf(object.GetResourceVersion()),
 		written: dataWritten(object),
+		times:   dataTimesOf(object),
 	}
 	c.untouched = e.recent.untouched(s, c.version)
 	switch o := object.(type) {
@@ -154,40 +161,28 @@ func (e *Engine) lookAt(s reloader.Source, object readable) error {
 	case *corev1.Secret:
 		c.fingerprint = e.key.Secret(o.Data)
 	}
+	return e.noted(ctx, s, c, object.GetAnnotations())
+}
+
+// noted has those reloaded whom the content of a source has not reached.
+func (e *Engine) noted(ctx context.Context, s reloader.Source, c content, annotations map[string]string) error {
 	overdue, outdated := e.ledger.look(s, c, func() []reloader.Workload {
-		return e.index.Dependents(s, object.GetAnnotations())
+		return e.index.Dependents(s, annotations)
 	})
 	if outdated {
 		return fmt.Errorf("look at %s: %w", s, errOutdated)
 	}
-	if e.ledger.unknownUntilNow(s) {
-		overdue = append(overdue, e.lookBack(s, c, object.GetAnnotations())...)
+	switch e.ledger.pastOf(s) {
+	case archived:
+		overdue = e.whoLacks(ctx, s, c, overdue)
+	case unknown:
+		overdue = append(overdue, e.whoMissed(ctx, s, c, e.index.Dependents(s, annotations))...)
+	case none, lookingBack:
 	}
+	e.ledger.lookedBack(s)
 	for _, w := range overdue {
 		e.intake.reload(w)
 	}
 	e.log.V(1).Info("looked at a source", "source", s.String(), "overdue", len(overdue))
 	return nil
-}
-
-// lookBack returns the workloads that have surely started with older content of
-// a source which they brought in while no engine ran, by the times of both.
-// What can only be guessed is reported.
-func (e *Engine) lookBack(s reloader.Source, c content, annotations map[string]string) (overdue []reloader.Workload) {
-	for _, w := range e.index.Dependents(s, annotations) {
-		created, untouched := e.intake.created(w)
-		late := c.written.time.Sub(created)
-		switch {
-		case c.written.time.IsZero() || late <= 0:
-		case untouched && late > clockTolerance:
-			if e.ledger.miss(s, w) {
-				overdue = append(overdue, w)
-			}
-		default:
-			e.reporter.Doubtful(w, s)
-			e.log.Info("changed while no engine ran, maybe after the pods had started; not reloaded",
-				"workload", w.String(), "source", s.String())
-		}
-	}
-	return overdue
 }

@@ -33,13 +33,13 @@ func (t *tracked) marked() string {
 }
 
 // created returns when w was created, and whether nobody has changed it since.
-func (in *intake) created(w reloader.Workload) (at time.Time, untouched bool) {
+func (in *intake) created(w reloader.Workload) (uid types.UID, at time.Time, untouched bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if t := in.workloads[w]; t != nil {
-		return t.born, t.generation == 1
+		return t.uid, t.born, t.generation == 1
 	}
-	return time.Time{}, false
+	return "", time.Time{}, false
 }
 
 // target is what a patch of a workload needs.
@@ -93,9 +93,9 @@ func (in *intake) forward(w reloader.Workload, t *tracked, entry index.Entry) re
 	}
 }
 
-// landed notes that a patch of ours has made that generation. If nobody else
-// has written in between, the workload references what it did, and the event
-// that comes tells nothing new.
+// landed notes that a patch of ours has been carried out. If it has made the
+// generation that was expected, nobody else has written in between: the workload
+// references what it did, and the event that comes tells nothing new.
 func (in *intake) landed(w reloader.Workload, patched metav1.Object) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -103,10 +103,35 @@ func (in *intake) landed(w reloader.Workload, patched metav1.Object) {
 	if t == nil || t.uid != patched.GetUID() {
 		return
 	}
-	if patched.GetGeneration() == t.expected {
+	switch {
+	case patched.GetGeneration() != t.expected:
+	case wroteLast(patched):
 		t.made = t.expected
+	case t.generation == t.expected && t.resolved:
+		// A patch that changed nothing, on somebody else's generation, whose
+		// event was taken for ours.
+		t.resolved = false
+		in.unresolved++
+		in.queues.resolve.Add(w)
 	}
 	t.expected = 0
+}
+
+// wroteLast reports whether, by its managed fields, nobody has written a
+// workload after us; the status does not count. What only removes something,
+// and a write in the same second, cannot be told.
+func wroteLast(meta metav1.Object) bool {
+	var ours, others metav1.Time
+	for _, f := range meta.GetManagedFields() {
+		switch {
+		case f.Subresource != "" || f.Time == nil:
+		case f.Manager == FieldManager:
+			ours = *f.Time
+		case others.Before(f.Time):
+			others = *f.Time
+		}
+	}
+	return !ours.Before(&others)
 }
 
 // missed notes that a patch of ours was refused. What we knew of the workload

@@ -41,6 +41,11 @@ func (e *Engine) Verify(ctx context.Context) error {
 	for _, k := range e.kinds() {
 		for _, in := range e.verified() {
 			err := e.client.workloads(ctx, k, in, func(m *kind.Manifest) {
+				if _, err := e.complete(ctx, m); err != nil {
+					// The next pass comes, and an event before it if there is need.
+					e.log.Error(err, "cannot verify", "workload", m.Workload().String())
+					return
+				}
 				if w := m.Workload(); e.intake.verify(m) {
 					e.reporter.Corrected(w)
 					e.log.Info("corrected the index", "workload", w.String())

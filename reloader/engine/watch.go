@@ -168,7 +168,7 @@ func (f *feed) Transformer() cache.TransformFunc {
 		if err != nil {
 			return nil, err
 		}
-		meta.ManagedFields = nil
+		meta.ManagedFields = pauseOwners(meta.ManagedFields)
 		if !f.labelled {
 			meta.Labels = nil
 		}
@@ -228,7 +228,14 @@ func (e *Engine) workloadFeed(k kind.Kind, in area) *feed {
 				return
 			}
 			w := named(meta)
+			if e.carries(w, meta) {
+				return
+			}
+			e.lenderSeen(w, meta, since)
 			e.intake.observe(w, meta, since)
+			if w.Kind == reloader.Deployment && e.pauses.seen(w, meta) {
+				e.queues.workloads.AddAfter(w, pauseLook)
+			}
 			rounds, reload, by := e.rivals.seen(w, meta)
 			if rounds > 0 {
 				e.intake.takenBack(w, meta.Generation)
@@ -242,6 +249,9 @@ func (e *Engine) workloadFeed(k kind.Kind, in area) *feed {
 		deleted: func(meta *metav1.PartialObjectMetadata) {
 			e.intake.deleted(named(meta))
 			e.rivals.gone(named(meta))
+			e.attempts.over(named(meta))
+			e.lenderGone(named(meta), meta)
+			e.pauses.gone(named(meta))
 		},
 		listed: func(items []any) {
 			present := make(map[reloader.Workload]struct{}, len(items))

@@ -151,7 +151,7 @@ func TestANewPatternTakesNothingFromWhatIsDue(t *testing.T) {
 	require.NoError(t, e.searchShelf(t.Context(), on))
 	require.Empty(t, e.ledger.due(worker))
 	items = []corev1.ConfigMap{configMapObject("app-a", "20", "2")}
-	require.NoError(t, e.lookAt(configMap("app-a"), &items[0]))
+	require.NoError(t, e.lookAt(t.Context(), configMap("app-a"), &items[0]))
 	require.Equal(t, []reloader.Source{configMap("app-a")}, sourcesOf(e.ledger.due(worker)))
 
 	e.intake.observe(worker, named.with(func(a *app) { a.annotations[keys.ConfigMapNamed] = "app-.*,web-.*" }).recorded(t).meta(), at(30))
@@ -267,8 +267,8 @@ func TestALateListTakesNothingBack(t *testing.T) {
 
 	// Meanwhile one was read in a newer version, and one that has just come.
 	newer, late := configMapObject("app-000", "12", "2"), configMapObject("app-003", "12", "1")
-	require.NoError(t, e.lookAt(configMap("app-000"), &newer))
-	require.NoError(t, e.lookAt(configMap("app-003"), &late))
+	require.NoError(t, e.lookAt(t.Context(), configMap("app-000"), &newer))
+	require.NoError(t, e.lookAt(t.Context(), configMap("app-003"), &late))
 	require.Equal(t, []reloader.Source{configMap("app-000"), configMap("app-003")}, sourcesOf(e.ledger.due(web)))
 
 	require.ErrorIs(t, e.searchShelf(t.Context(), shelfOf(settings)), errOutdated)

@@ -19,9 +19,9 @@ import (
 
 // watcher runs feeds. It is safe for concurrent use.
 type watcher struct {
-	client   metadata.Interface
-	apis     *apis
-	refusals *refusals
+	client    metadata.Interface
+	discovery *discovery
+	refusals  *refusals
 	// interval is the time between two attempts at what is forbidden.
 	interval time.Duration
 	clock    clock.WithTicker
@@ -30,7 +30,7 @@ type watcher struct {
 
 // run watches until ctx is done. An API that is not served is waited for.
 func (w *watcher) run(ctx context.Context, f *feed) {
-	if mayBeMissing(f.resource) && !w.apis.await(ctx, f.resource, false, f.absent) {
+	if mayBeMissing(f.resource) && !w.discovery.await(ctx, f.resource, false, f.absent) {
 		return
 	}
 	resource := w.client.Resource(f.resource).Namespace(f.area.namespace)
@@ -77,7 +77,7 @@ func ask[T any](ctx context.Context, w *watcher, f *feed, verb string, request f
 			w.refused(f, this, err)
 			pause = w.interval
 		case apierrors.IsNotFound(err) && mayBeMissing(f.resource):
-			if !w.apis.await(ctx, f.resource, true, f.gone) || !w.pause(ctx, min(firstWait, w.interval)) {
+			if !w.discovery.await(ctx, f.resource, true, f.gone) || !w.pause(ctx, min(firstWait, w.interval)) {
 				return answer, ctx.Err()
 			}
 			// Whatever was there before may not be what is there now: everything

@@ -1,12 +1,14 @@
 package fingerprint
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"hash"
 	"slices"
+	"strings"
 )
 
 // Fingerprint is the digest of one source's content. Fingerprints made with
@@ -25,7 +27,12 @@ const (
 	configMapTag = "reloader/v1/ConfigMap"
 	idTag        = "reloader/v1/id"
 	secretTag    = "reloader/v1/Secret" //nolint:gosec // the name of a kind
+	classTag     = "reloader/v1/SecretProviderClass"
 )
+
+// Deleted stands in place of a fingerprint for a source that is gone. No
+// content has it.
+const Deleted Fingerprint = prefix + "00000000000000000000000000000000"
 
 // ConfigMap returns the fingerprint of a ConfigMap's data and binaryData. An
 // empty map and a nil one are the same content; the same key and value in data
@@ -48,6 +55,33 @@ func (k Key) Secret(data map[string][]byte) Fingerprint {
 	}
 	w := newWriter(k, secretTag)
 	writeMap(w, data)
+	return w.sum()
+}
+
+// Object is one secret that a CSI volume has brought into a pod.
+type Object struct {
+	ID      string
+	Version string
+}
+
+// SecretProviderClass returns the fingerprint of what a pod has mounted of a
+// class: the set of its objects. Neither their order nor one that stands there
+// twice makes a difference. The zero Key returns an empty Fingerprint.
+func (k Key) SecretProviderClass(objects []Object) Fingerprint {
+	if k.IsZero() {
+		return ""
+	}
+	objects = slices.Clone(objects)
+	slices.SortFunc(objects, func(a, b Object) int {
+		return cmp.Or(strings.Compare(a.ID, b.ID), strings.Compare(a.Version, b.Version))
+	})
+	objects = slices.Compact(objects)
+	w := newWriter(k, classTag)
+	w.writeLen(len(objects))
+	for _, o := range objects {
+		writeText(w, o.ID)
+		writeText(w, o.Version)
+	}
 	return w.sum()
 }
 

@@ -17,6 +17,8 @@ import (
 type (
 	data   = map[string]string
 	binary = map[string][]byte
+
+	objects = []fingerprint.Object
 )
 
 // TestKnownAnswers fails when the encoding changes. Do not mend it: clusters
@@ -34,6 +36,8 @@ func TestKnownAnswers(t *testing.T) {
 		"an empty Secret":           {k.Secret(nil), "v1-8d77b6ebd05a7df92202909bcf12eb5c"},
 		"a Secret":                  {k.Secret(binary{"password": []byte("hunter2"), "user": []byte("me")}), "v1-dc9ba254a23e6240fd804823a40262df"},
 		"a Secret of 1 MiB":         {k.Secret(binary{"blob": bytes.Repeat([]byte{7}, 1<<20)}), "v1-1a9dfc6d7753de73854303f6759a0e40"},
+		"an empty class":            {k.SecretProviderClass(nil), "v1-2fa508ead47c2747d17cd6c40a285a90"},
+		"a class of two objects":    {k.SecretProviderClass(objects{{ID: "secret/db", Version: "7"}, {ID: "secret/api", Version: "12"}}), "v1-de3361cead4f24d14b3a2ce820584613"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -50,7 +54,15 @@ func TestSameContentSameFingerprint(t *testing.T) {
 		"nil and empty maps of a ConfigMap": {k.ConfigMap(nil, nil), k.ConfigMap(data{}, binary{})},
 		"nil and empty maps of a Secret":    {k.Secret(nil), k.Secret(binary{})},
 		"nil and empty values":              {k.Secret(binary{"a": nil}), k.Secret(binary{"a": {}})},
-		"another key of the same bytes":     {k.Secret(binary{"a": nil}), testKey(t).Secret(binary{"a": nil})},
+		"objects in another order": {
+			k.SecretProviderClass(objects{{ID: "a", Version: "1"}, {ID: "b", Version: "2"}}),
+			k.SecretProviderClass(objects{{ID: "b", Version: "2"}, {ID: "a", Version: "1"}}),
+		},
+		"an object twice": {
+			k.SecretProviderClass(objects{{ID: "a", Version: "1"}}),
+			k.SecretProviderClass(objects{{ID: "a", Version: "1"}, {ID: "a", Version: "1"}}),
+		},
+		"another key of the same bytes": {k.Secret(binary{"a": nil}), testKey(t).Secret(binary{"a": nil})},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -66,19 +78,33 @@ func TestDifferentContentDifferentFingerprint(t *testing.T) {
 	tests := map[string]struct {
 		a, b fingerprint.Fingerprint
 	}{
-		"another value":                        {k.ConfigMap(data{"a": "1"}, nil), k.ConfigMap(data{"a": "2"}, nil)},
-		"another key":                          {k.ConfigMap(data{"a": "1"}, nil), k.ConfigMap(data{"b": "1"}, nil)},
-		"a letter moved from value to key":     {k.ConfigMap(data{"a": "bc"}, nil), k.ConfigMap(data{"ab": "c"}, nil)},
-		"values exchanged":                     {k.ConfigMap(data{"a": "1", "b": "2"}, nil), k.ConfigMap(data{"a": "2", "b": "1"}, nil)},
-		"two entries that read like one":       {k.ConfigMap(data{"a": "1;b=2"}, nil), k.ConfigMap(data{"a": "1", "b": "2"}, nil)},
-		"an empty value and no entry":          {k.ConfigMap(data{"a": ""}, nil), k.ConfigMap(nil, nil)},
-		"data and binaryData":                  {k.ConfigMap(data{"a": "1"}, nil), k.ConfigMap(nil, binary{"a": []byte("1")})},
-		"base64 in data and bytes":             {k.ConfigMap(data{"a": "MQ=="}, nil), k.ConfigMap(nil, binary{"a": []byte("1")})},
-		"an entry moved from data to binary":   {k.ConfigMap(data{"a": "1", "b": "2"}, nil), k.ConfigMap(data{"a": "1"}, binary{"b": []byte("2")})},
-		"a ConfigMap and a Secret":             {k.ConfigMap(data{"a": "1"}, nil), k.Secret(binary{"a": []byte("1")})},
-		"an empty ConfigMap and empty Secret":  {k.ConfigMap(nil, nil), k.Secret(nil)},
-		"trailing zero bytes":                  {k.Secret(binary{"a": {0}}), k.Secret(binary{"a": {0, 0}})},
-		"the last byte of a megabyte":          {k.Secret(binary{"a": bytes.Repeat([]byte{1}, 1<<20)}), k.Secret(binary{"a": append(bytes.Repeat([]byte{1}, 1<<20-1), 2)})},
+		"another value":                       {k.ConfigMap(data{"a": "1"}, nil), k.ConfigMap(data{"a": "2"}, nil)},
+		"another key":                         {k.ConfigMap(data{"a": "1"}, nil), k.ConfigMap(data{"b": "1"}, nil)},
+		"a letter moved from value to key":    {k.ConfigMap(data{"a": "bc"}, nil), k.ConfigMap(data{"ab": "c"}, nil)},
+		"values exchanged":                    {k.ConfigMap(data{"a": "1", "b": "2"}, nil), k.ConfigMap(data{"a": "2", "b": "1"}, nil)},
+		"two entries that read like one":      {k.ConfigMap(data{"a": "1;b=2"}, nil), k.ConfigMap(data{"a": "1", "b": "2"}, nil)},
+		"an empty value and no entry":         {k.ConfigMap(data{"a": ""}, nil), k.ConfigMap(nil, nil)},
+		"data and binaryData":                 {k.ConfigMap(data{"a": "1"}, nil), k.ConfigMap(nil, binary{"a": []byte("1")})},
+		"base64 in data and bytes":            {k.ConfigMap(data{"a": "MQ=="}, nil), k.ConfigMap(nil, binary{"a": []byte("1")})},
+		"an entry moved from data to binary":  {k.ConfigMap(data{"a": "1", "b": "2"}, nil), k.ConfigMap(data{"a": "1"}, binary{"b": []byte("2")})},
+		"a ConfigMap and a Secret":            {k.ConfigMap(data{"a": "1"}, nil), k.Secret(binary{"a": []byte("1")})},
+		"an empty ConfigMap and empty Secret": {k.ConfigMap(nil, nil), k.Secret(nil)},
+		"trailing zero bytes":                 {k.Secret(binary{"a": {0}}), k.Secret(binary{"a": {0, 0}})},
+		"the last byte of a megabyte":         {k.Secret(binary{"a": bytes.Repeat([]byte{1}, 1<<20)}), k.Secret(binary{"a": append(bytes.Repeat([]byte{1}, 1<<20-1), 2)})},
+		"another version of an object": {
+			k.SecretProviderClass(objects{{ID: "a", Version: "1"}}), k.SecretProviderClass(objects{{ID: "a", Version: "2"}}),
+		},
+		"one object more": {
+			k.SecretProviderClass(objects{{ID: "a", Version: "1"}}), k.SecretProviderClass(objects{{ID: "a", Version: "1"}, {ID: "b", Version: "1"}}),
+		},
+		"two versions of an object and one": {
+			k.SecretProviderClass(objects{{ID: "a", Version: "1"}, {ID: "a", Version: "2"}}), k.SecretProviderClass(objects{{ID: "a", Version: "2"}}),
+		},
+		"a letter moved from version to ID": {
+			k.SecretProviderClass(objects{{ID: "a", Version: "bc"}}), k.SecretProviderClass(objects{{ID: "ab", Version: "c"}}),
+		},
+		"an empty class and an empty Secret":   {k.SecretProviderClass(nil), k.Secret(nil)},
+		"an empty class and one that is gone":  {k.SecretProviderClass(nil), fingerprint.Deleted},
 		"the same content under different key": {k.Secret(binary{"a": nil}), other.Secret(binary{"a": nil})},
 	}
 	for name, tc := range tests {
@@ -102,7 +128,9 @@ func TestBufferEdges(t *testing.T) {
 }
 
 func TestFingerprintFitsLabelsAndVariables(t *testing.T) {
-	assert.Regexp(t, `^v1-[0-9a-f]{32}$`, testKey(t).Secret(nil))
+	for _, f := range []fingerprint.Fingerprint{testKey(t).Secret(nil), testKey(t).SecretProviderClass(nil), fingerprint.Deleted} {
+		assert.Regexp(t, `^v1-[0-9a-f]{32}$`, f)
+	}
 }
 
 func TestZeroKeyMakesNothing(t *testing.T) {
@@ -110,6 +138,7 @@ func TestZeroKeyMakesNothing(t *testing.T) {
 	assert.True(t, k.IsZero())
 	assert.Empty(t, k.Secret(binary{"a": []byte("1")}))
 	assert.Empty(t, k.ConfigMap(data{"a": "1"}, nil))
+	assert.Empty(t, k.SecretProviderClass(objects{{ID: "a", Version: "1"}}))
 	assert.False(t, testKey(t).IsZero())
 }
 

@@ -41,6 +41,46 @@ func FuzzSecret(f *testing.F) {
 	})
 }
 
+// FuzzSecretProviderClass is the same for the sets of objects that pods mount.
+func FuzzSecretProviderClass(f *testing.F) {
+	f.Add([]byte("\x01abc"), []byte("\x02abc"))
+	f.Add([]byte("\x01a1\x01b2"), []byte("\x01b2\x01a1\x01a1"))
+	k := testKey(f)
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		one, two := objectsOf(a), objectsOf(b)
+		same := assert.ObjectsAreEqual(setOf(one), setOf(two))
+		assert.Equal(t, same, k.SecretProviderClass(one) == k.SecretProviderClass(two), "%q %q", one, two)
+		slices.Reverse(one)
+		twice := slices.Concat(one, objectsOf(a))
+		assert.Equal(t, k.SecretProviderClass(one), k.SecretProviderClass(twice))
+	})
+}
+
+// objectsOf reads objects out of arbitrary bytes: a byte that tells the length
+// of the next ID, the ID, and a version that reaches up to the next small byte.
+func objectsOf(b []byte) (all objects) {
+	for len(b) > 0 {
+		n := min(int(b[0]&0x0f), len(b)-1)
+		o := fingerprint.Object{ID: string(b[1 : 1+n])}
+		b = b[1+n:]
+		end := bytes.IndexFunc(b, func(r rune) bool { return r < 8 })
+		if end < 0 {
+			end = len(b)
+		}
+		o.Version = string(b[:end])
+		all, b = append(all, o), b[end:]
+	}
+	return all
+}
+
+func setOf(all objects) map[fingerprint.Object]bool {
+	set := map[fingerprint.Object]bool{}
+	for _, o := range all {
+		set[o] = true
+	}
+	return set
+}
+
 type content struct {
 	data   data
 	binary binary

@@ -23,12 +23,14 @@ func daemonSet() Kind {
 		manifest: func(object runtime.Object) *Manifest {
 			o := object.(*appsv1.DaemonSet)
 			return &Manifest{
-				Kind:     reloader.DaemonSet,
-				Meta:     &o.ObjectMeta,
-				Template: &o.Spec.Template,
-				OnDelete: o.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType,
-				Rolling:  daemonSetRolls(o),
-				spec:     &o.Spec,
+				Kind:         reloader.DaemonSet,
+				Meta:         &o.ObjectMeta,
+				Template:     &o.Spec.Template,
+				TemplatePath: templatePath,
+				OnDelete:     o.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType,
+				Rolling:      daemonSetRolls(o),
+				spec:         &o.Spec,
+				object:       o,
 			}
 		},
 	}

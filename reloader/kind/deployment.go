@@ -25,11 +25,13 @@ func deployment() Kind {
 		manifest: func(object runtime.Object) *Manifest {
 			o := object.(*appsv1.Deployment)
 			return &Manifest{
-				Kind:     reloader.Deployment,
-				Meta:     &o.ObjectMeta,
-				Template: &o.Spec.Template,
-				Rolling:  deploymentRolls(o),
-				spec:     &o.Spec,
+				Kind:         reloader.Deployment,
+				Meta:         &o.ObjectMeta,
+				Template:     &o.Spec.Template,
+				TemplatePath: templatePath,
+				Rolling:      deploymentRolls(o),
+				spec:         &o.Spec,
+				object:       o,
 			}
 		},
 	}

@@ -9,9 +9,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/policy"
 )
 
 // Manifest is what the product needs of one decoded workload. Its pointers
@@ -20,14 +20,26 @@ type Manifest struct {
 	Kind     reloader.WorkloadKind
 	Meta     *metav1.ObjectMeta
 	Template *corev1.PodTemplateSpec
+	// TemplatePath is the JSON path of the template.
+	TemplatePath string
+	// Borrows is true if the template is another workload's, the Lender's;
+	// Template is empty then. The lender has no name if its kind is none that
+	// is known.
+	Borrows bool
+	Lender  reloader.Workload
+	// Unreadable says why the object is not what its kind promises; Template
+	// may be empty then. It never quotes the object.
+	Unreadable error
 	// OnDelete is true if the controller replaces no pod by itself.
 	OnDelete bool
 	// Rolling is true if, by its status, the controller is still replacing
 	// pods, and makes progress as far as it says.
 	Rolling bool
 
-	// spec is the typed spec, for comparison with another of its kind.
+	// spec is the whole spec, for comparison with another of its kind.
 	spec any
+	// object is what the manifest was made from.
+	object runtime.Object
 }
 
 // Workload names the manifest's workload.
@@ -40,10 +52,20 @@ func (m *Manifest) Workload() reloader.Workload {
 type Kind struct {
 	Name     reloader.WorkloadKind
 	Resource schema.GroupVersionResource
+	// Optional is true if the API is installed on some clusters only.
+	Optional bool
+	// Way is how a workload of this kind is reloaded.
+	Way Way
 
 	// annotationsCount is true if a change of annotations alone raises the
 	// generation.
 	annotationsCount bool
+	// custom is true if the kind is a custom resource, whose lists the API
+	// server cannot merge.
+	custom bool
+	// restarts reports whether a workload wants its pods restarted without a
+	// change of the template; nil if none of the kind can.
+	restarts func(*Manifest, policy.Keys) bool
 
 	newObject func() runtime.Object
 	newList   func() runtime.Object
@@ -55,7 +77,7 @@ type Kind struct {
 
 // All returns every workload kind, in a fixed order.
 func All() []Kind {
-	return []Kind{deployment(), statefulSet(), daemonSet()}
+	return []Kind{deployment(), statefulSet(), daemonSet(), cronJob(), job(), rollout(), deploymentConfig()}
 }
 
 // ByName returns the kind with that name.
@@ -99,7 +121,11 @@ func (k Kind) Decode(raw []byte) (*Manifest, error) {
 	if err := json.Unmarshal(raw, object); err != nil {
 		return nil, fmt.Errorf("decode %s: %w", k.Name, withoutInput(err))
 	}
-	return k.manifest(object), nil
+	m := k.manifest(object)
+	if m.Unreadable != nil {
+		return nil, fmt.Errorf("decode %s: %w", k.Name, m.Unreadable)
+	}
+	return m, nil
 }
 
 // CountsAnnotations reports whether a change of annotations alone raises the
@@ -110,7 +136,9 @@ func (k Kind) CountsAnnotations() bool { return k.annotationsCount }
 // Generation returns the metadata.generation that the API server will give to
 // updated when it replaces old, both as admission sees them; old is nil on
 // create. See PrepareForCreate and PrepareForUpdate of the kinds in
-// k8s.io/kubernetes/pkg/registry/apps.
+// k8s.io/kubernetes/pkg/registry/{apps,batch}; a custom resource follows
+// apiextensions-apiserver/pkg/registry/customresource, and OpenShift's
+// DeploymentConfig does the same.
 func (k Kind) Generation(old, updated *Manifest) int64 {
 	if old == nil {
 		return 1
@@ -122,12 +150,6 @@ func (k Kind) Generation(old, updated *Manifest) int64 {
 		return old.Meta.Generation + 1
 	}
 	return old.Meta.Generation
-}
-
-// Patch returns the patch that makes the change, and its type. The same change
-// gives the same bytes, and applying it twice changes nothing.
-func (k Kind) Patch(c Change) ([]byte, types.PatchType, error) {
-	return templatePatch(c)
 }
 
 // withoutInput keeps a decoding error from carrying values of the object into

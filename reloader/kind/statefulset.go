@@ -24,12 +24,14 @@ func statefulSet() Kind {
 		manifest: func(object runtime.Object) *Manifest {
 			o := object.(*appsv1.StatefulSet)
 			return &Manifest{
-				Kind:     reloader.StatefulSet,
-				Meta:     &o.ObjectMeta,
-				Template: &o.Spec.Template,
-				OnDelete: o.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType,
-				Rolling:  statefulSetRolls(o),
-				spec:     &o.Spec,
+				Kind:         reloader.StatefulSet,
+				Meta:         &o.ObjectMeta,
+				Template:     &o.Spec.Template,
+				TemplatePath: templatePath,
+				OnDelete:     o.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType,
+				Rolling:      statefulSetRolls(o),
+				spec:         &o.Spec,
+				object:       o,
 			}
 		},
 	}

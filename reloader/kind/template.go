@@ -2,10 +2,13 @@ package kind
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"k8s-reloader/reloader"
@@ -44,6 +47,9 @@ type Mark struct {
 	Env string
 	// UsedBy are the containers that use the source, sorted.
 	UsedBy []string
+	// Written is when the content came to be, zero if that is not known. It
+	// tells a return to older content from what was done for it before.
+	Written time.Time
 }
 
 // Change is one reload of one workload.
@@ -58,38 +64,18 @@ type Change struct {
 	// empty leaves the workload without one.
 	Record string
 	Keys   policy.Keys
+	// At is the time, for fields that want one. It decides nothing.
+	At time.Time
+	// Pause of a Deployment that the same patch changes; nil leaves it alone.
+	Pause *Pause
 }
 
-// The patch, as far as it is ours. Strategic merge finds containers and
-// variables by name, so that nothing needs to be read before.
-type (
-	object struct {
-		Metadata metadata `json:"metadata"`
-		Spec     spec     `json:"spec"`
-	}
-	metadata struct {
-		UID         types.UID         `json:"uid,omitempty"`
-		Annotations map[string]string `json:"annotations,omitempty"`
-	}
-	spec struct {
-		Template template `json:"template"`
-	}
-	template struct {
-		Metadata *metadata `json:"metadata,omitempty"`
-		Spec     *podSpec  `json:"spec,omitempty"`
-	}
-	podSpec struct {
-		Containers []container `json:"containers"`
-	}
-	container struct {
-		Name string     `json:"name"`
-		Env  []variable `json:"env"`
-	}
-	variable struct {
-		Name  string `json:"name"`
-		Value string `json:"value"`
-	}
-)
+// sorted returns the marks in a fixed order.
+func (c Change) sorted() []Mark {
+	return slices.SortedFunc(slices.Values(c.Marks), func(a, b Mark) int {
+		return strings.Compare(a.Source.String(), b.Source.String())
+	})
+}
 
 // reloadedFrom is the value of the last-reloaded-from annotation. The first
 // source has the place that today's readers know; Also holds the others that
@@ -103,49 +89,65 @@ type reloadedFrom struct {
 	Also          []reloadedFrom `json:"also,omitempty"`
 }
 
-func templatePatch(c Change) ([]byte, types.PatchType, error) {
-	if len(c.Marks) == 0 {
-		return nil, "", fmt.Errorf("patch without marks")
-	}
-	marks := slices.SortedFunc(slices.Values(c.Marks), func(a, b Mark) int {
-		return strings.Compare(a.Source.String(), b.Source.String())
-	})
-	p := object{Metadata: metadata{UID: c.UID}}
-	if c.Record != "" {
-		p.Metadata.Annotations = map[string]string{c.Keys.Index: c.Record}
-	}
-	switch c.Strategy {
-	case EnvVars:
-		p.Spec.Template.Spec = &podSpec{Containers: markedContainers(marks)}
-	case Annotations:
-		from, err := json.Marshal(reloadedFromOf(marks))
-		if err != nil {
-			return nil, "", fmt.Errorf("encode %s: %w", c.Keys.LastReloadedFrom, err)
-		}
-		p.Spec.Template.Metadata = &metadata{Annotations: map[string]string{c.Keys.LastReloadedFrom: string(from)}}
-	default:
-		return nil, "", fmt.Errorf("unknown reload strategy %q", c.Strategy)
-	}
-	body, err := json.Marshal(p)
+// reloadedFromText returns the value of the last-reloaded-from annotation of a
+// template.
+func (c Change) reloadedFromText() (string, error) {
+	text, err := json.Marshal(reloadedFromOf(c.sorted()))
 	if err != nil {
-		return nil, "", fmt.Errorf("encode patch: %w", err)
+		return "", fmt.Errorf("encode %s: %w", c.Keys.LastReloadedFrom, err)
 	}
-	return body, types.StrategicMergePatchType, nil
+	return string(text), nil
 }
 
-func markedContainers(marks []Mark) []container {
-	var containers []container
-	for _, m := range marks {
-		v := variable{Name: m.Env, Value: m.Value}
-		i := slices.IndexFunc(containers, func(c container) bool { return c.Name == m.Container })
-		if i < 0 {
-			containers = append(containers, container{Name: m.Container, Env: []variable{v}})
-			continue
+// markTemplate puts the marks into a template of its own.
+func (c Change) markTemplate(t *corev1.PodTemplateSpec) error {
+	switch c.Strategy {
+	case EnvVars:
+		for _, m := range c.sorted() {
+			i := containerNamed(t, m.Container)
+			if i < 0 {
+				return fmt.Errorf("%w %q", ErrNoContainer, m.Container)
+			}
+			env := &t.Spec.Containers[i].Env
+			*env = slices.DeleteFunc(*env, func(v corev1.EnvVar) bool { return v.Name == m.Env })
+			*env = append(*env, corev1.EnvVar{Name: m.Env, Value: m.Value})
 		}
-		containers[i].Env = append(containers[i].Env, v)
+		return nil
+	case Annotations:
+		text, err := c.reloadedFromText()
+		if err != nil {
+			return err
+		}
+		if t.Annotations == nil {
+			t.Annotations = make(map[string]string, 1)
+		}
+		t.Annotations[c.Keys.LastReloadedFrom] = text
+		return nil
 	}
-	return containers
+	return unknownStrategy(c.Strategy)
 }
+
+// MarkedIn reports whether a template has the marks already.
+func (c Change) MarkedIn(t *corev1.PodTemplateSpec) bool {
+	if c.Strategy == Annotations {
+		text, err := c.reloadedFromText()
+		return err == nil && t.Annotations[c.Keys.LastReloadedFrom] == text
+	}
+	return !slices.ContainsFunc(c.Marks, func(m Mark) bool {
+		i := containerNamed(t, m.Container)
+		return i < 0 || !slices.Contains(t.Spec.Containers[i].Env, corev1.EnvVar{Name: m.Env, Value: m.Value})
+	})
+}
+
+// ErrNoContainer is wrapped by the error of a change that is meant for another
+// pod template than the present one.
+var ErrNoContainer = errors.New("the pod template has no container")
+
+func containerNamed(t *corev1.PodTemplateSpec, name string) int {
+	return slices.IndexFunc(t.Spec.Containers, func(c corev1.Container) bool { return c.Name == name })
+}
+
+func unknownStrategy(s Strategy) error { return fmt.Errorf("unknown reload strategy %q", s) }
 
 func reloadedFromOf(marks []Mark) reloadedFrom {
 	all := make([]reloadedFrom, len(marks))

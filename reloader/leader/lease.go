@@ -76,6 +76,9 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// giveUp is how long after the last renewal a leader ends.
+func (o Options) giveUp() time.Duration { return o.Duration * 2 / 3 }
+
 // Lease is a lease that this process may hold. It is safe for concurrent use.
 type Lease struct {
 	options Options
@@ -104,14 +107,15 @@ func New(o Options) (*Lease, error) {
 	}}}, nil
 }
 
-// Until is the time from which on another leader may have begun: a write must
-// have been answered by then. It moves on while the lease is renewed.
+// Until is the time from which on nothing may be written, unless the lease is
+// renewed before. It is when a leader that cannot renew gives up, a third of the
+// duration before another one may begin: that much a write may be late.
 func (l *Lease) Until() time.Time {
 	renewed := l.lock.renewed.Load()
 	if renewed == nil {
 		return time.Time{}
 	}
-	return renewed.Add(l.options.Duration)
+	return renewed.Add(l.options.giveUp())
 }
 
 // Hold waits for the lease and calls lead. The context that lead gets ends
@@ -132,7 +136,7 @@ func (l *Lease) Hold(ctx context.Context, lead func(ctx context.Context)) error 
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock:            l.lock,
 		LeaseDuration:   l.options.Duration,
-		RenewDeadline:   l.options.Duration * 2 / 3,
+		RenewDeadline:   l.options.giveUp(),
 		RetryPeriod:     l.options.Retry,
 		ReleaseOnCancel: true,
 		Name:            l.options.Name,

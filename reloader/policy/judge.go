@@ -20,12 +20,15 @@ type Subject struct {
 	TemplateAnnotations map[string]string
 	// References of the pod template, in any order.
 	References []reloader.Reference
+	// Borrows is true if the pod template is another workload's, so that its
+	// references are not known here.
+	Borrows bool
 	// OnDelete is true if the controller replaces no pod by itself.
 	OnDelete bool
 }
 
 // argoRollout is the only kind that has a rollout strategy of its own.
-const argoRollout reloader.WorkloadKind = "Rollout"
+const argoRollout = reloader.Rollout
 
 // maxPerList bounds how many entries of one list are told.
 const maxPerList = 20
@@ -65,7 +68,12 @@ func Judge(w Subject, s Settings) []reloader.Problem {
 	j.hidden(metadata, template)
 	j.labels("metadata.labels", w.Labels)
 	j.labels(path+".metadata.labels", w.TemplateLabels)
-	j.references(path, w, metadata, template)
+	if !w.Borrows {
+		j.references(path, w, metadata, template)
+	}
+	if w.Kind == reloader.CronJob {
+		j.handedOn(template)
+	}
 	if w.OnDelete && j.policy.Active() {
 		j.add(reloader.Notice, reloader.ReasonOnDelete, "spec.updateStrategy.type", "",
 			fixed("updateStrategy OnDelete: a reload changes the template only, delete the pods for them to follow"))
@@ -291,7 +299,7 @@ func (j *judge) csiOff(p place) {
 	for _, key := range []string{j.Keys.TypedAuto(spc), j.Keys.Named(spc), j.Keys.Exclude(spc)} {
 		if _, ok := p.annotations[key]; ok {
 			j.add(reloader.Notice, reloader.ReasonCSIOff, p.field, key, p.key(key),
-				fixed(" does nothing: SecretProviderClasses are not watched"))
+				fixed(" does nothing without --enable-csi-integration"))
 		}
 	}
 }

@@ -30,7 +30,7 @@ func JudgeSource(kind reloader.SourceKind, labels, annotations map[string]string
 		j.exactlyTrue(p, key)
 		if _, ok := annotations[key]; ok && kind == reloader.SecretProviderClass && !s.CSI {
 			j.add(reloader.Notice, reloader.ReasonCSIOff, p.field, key, p.key(key),
-				fixed(" does nothing: SecretProviderClasses are not watched"))
+				fixed(" does nothing without --enable-csi-integration"))
 		}
 	}
 	for _, key := range workloadKeys(s.Keys) {

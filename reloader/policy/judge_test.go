@@ -272,8 +272,8 @@ func TestJudge(t *testing.T) {
 			workload: notes{"secretproviderclass/reload": "a"}, template: notes{"secretproviderclass/auto": "true"},
 			want: []string{
 				`doubtful TemplateHidden spec.template.metadata.annotations: template's secretproviderclass.reloader.stakater.com/auto is hidden by the keys on the workload: move it there`,
-				`notice CSIOff metadata.annotations: secretproviderclass.reloader.stakater.com/reload does nothing: SecretProviderClasses are not watched`,
-				`notice CSIOff spec.template.metadata.annotations: template's secretproviderclass.reloader.stakater.com/auto does nothing: SecretProviderClasses are not watched`,
+				`notice CSIOff metadata.annotations: secretproviderclass.reloader.stakater.com/reload does nothing without --enable-csi-integration`,
+				`notice CSIOff spec.template.metadata.annotations: template's secretproviderclass.reloader.stakater.com/auto does nothing without --enable-csi-integration`,
 			},
 		},
 		"CSI keys while CSI is on": {
@@ -289,12 +289,31 @@ func TestJudge(t *testing.T) {
 			kind:    reloader.StatefulSet,
 			subject: func(w *policy.Subject) { w.OnDelete = true },
 		},
+		"a CronJob's pod template": {
+			kind: reloader.CronJob, template: notes{"auto": "true", "secret/reload": "a"},
+			subject: func(w *policy.Subject) { w.Template = "spec.jobTemplate.spec.template" },
+			want: []string{
+				`notice OptsInJobs spec.jobTemplate.spec.template.metadata.annotations: template's reloader.stakater.com/auto restarts running Jobs, too: move it to the CronJob's metadata`,
+				`notice OptsInJobs spec.jobTemplate.spec.template.metadata.annotations: template's secret.reloader.stakater.com/reload restarts running Jobs, too: move it to the CronJob's metadata`,
+			},
+		},
+		"a CronJob's metadata": {
+			kind: reloader.CronJob, workload: notes{"auto": "true"}, template: notes{"search": "false"},
+			subject: func(w *policy.Subject) { w.Template = "spec.jobTemplate.spec.template" },
+			want: []string{
+				`doubtful TemplateHidden spec.jobTemplate.spec.template.metadata.annotations: template's reloader.stakater.com/search is hidden by the keys on the workload: move it there`,
+			},
+		},
+		"a template that is another workload's has references that are not known": {
+			kind: reloader.Rollout, workload: notes{"auto": "true"},
+			subject: func(w *policy.Subject) { w.References, w.Borrows = nil, true },
+		},
 		"the worst comes first": {
 			workload: notes{"auto": "yes", "configmap/reload": "a[,b", "secretproviderclass/auto": "true"},
 			want: []string{
 				`broken EntryInvalid metadata.annotations: configmap.reloader.stakater.com/reload: "a[" is no regular expression and is skipped: correct it`,
 				`doubtful ValueNotBoolean metadata.annotations: reloader.stakater.com/auto "yes" counts as false, for --auto-reload-all too: write "true" or "false"`,
-				`notice CSIOff metadata.annotations: secretproviderclass.reloader.stakater.com/auto does nothing: SecretProviderClasses are not watched`,
+				`notice CSIOff metadata.annotations: secretproviderclass.reloader.stakater.com/auto does nothing without --enable-csi-integration`,
 			},
 		},
 	}
@@ -353,7 +372,7 @@ func TestJudgeSource(t *testing.T) {
 		},
 		"a SecretProviderClass while CSI is off": {
 			kind: reloader.SecretProviderClass, annotations: notes{"match": "true"},
-			want: []string{`notice CSIOff metadata.annotations: reloader.stakater.com/match does nothing: SecretProviderClasses are not watched`},
+			want: []string{`notice CSIOff metadata.annotations: reloader.stakater.com/match does nothing without --enable-csi-integration`},
 		},
 		"a SecretProviderClass while CSI is on": {
 			kind: reloader.SecretProviderClass, annotations: notes{"match": "true"}, csi: true,

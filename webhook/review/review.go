@@ -24,6 +24,8 @@ func Workload(m *kind.Manifest, s policy.Settings) []reloader.Problem {
 		Kind:                m.Kind,
 		Labels:              m.Meta.Labels,
 		Annotations:         m.Meta.Annotations,
+		Template:            m.TemplatePath,
+		Borrows:             m.Borrows,
 		TemplateLabels:      m.Template.Labels,
 		TemplateAnnotations: m.Template.Annotations,
 		References:          reference.Of(&m.Template.Spec),

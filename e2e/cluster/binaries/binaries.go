@@ -3,6 +3,7 @@ package binaries
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -52,6 +53,14 @@ func Kubernetes() Module {
 			{Name: "kwok", Package: "sigs.k8s.io/kwok/cmd/kwok"},
 			{Name: "helm", Package: "helm.sh/helm/v4/cmd/helm"},
 		},
+	}
+}
+
+// ArgoRollouts is the controller of Rollouts.
+func ArgoRollouts() Module {
+	return Module{
+		Dir:   "e2e/cluster/argo",
+		Tools: []Tool{{Name: "rollouts-controller", Package: "github.com/argoproj/argo-rollouts/cmd/rollouts-controller"}},
 	}
 }
 
@@ -167,6 +176,26 @@ func (o Options) build(ctx context.Context, m Module, paths Paths) error {
 		fmt.Fprintf(o.Log, " %.0f s\n", time.Since(began).Seconds())
 	}
 	return nil
+}
+
+// Source returns the folder of a module that m requires, for files of it that
+// are no Go.
+func (m Module) Source(ctx context.Context, o Options, required string) (string, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, "go", "-C", filepath.Join(o.Root, m.Dir), "mod", "download", "-json", required)
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("find the source of %s: %w\n%s", required, err, tail(out, 4096))
+	}
+	var module struct{ Dir string }
+	if err := json.Unmarshal(out, &module); err != nil {
+		return "", fmt.Errorf("find the source of %s: %w", required, err)
+	}
+	return module.Dir, nil
 }
 
 // compile writes the program beside its final place first, so that a build

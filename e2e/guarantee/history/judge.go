@@ -68,7 +68,10 @@ const crossing = 250 * time.Millisecond
 //
 // An engine that was not there knows of a change of the template by others only
 // the time, to the second. A finding is doubtful if the content changed within
-// clockTolerance of such a change, and after that came one of the absences.
+// clockTolerance of such a change, and after that came one of the absences. So is
+// a reload that an engine repeats right after its start, if the first one has
+// crossed with a change of the template by others: its mark tells of the template
+// before.
 func (s *Story) Judge(absences Absences) []Finding {
 	j := judge{story: s, absences: absences, variables: map[string]map[string]reloader.Source{}}
 	for source := range s.Sources {
@@ -108,7 +111,11 @@ func (j *judge) workload(w reloader.Workload) []Finding {
 	templates := j.story.Workloads[w]
 	for i := 1; i < len(templates); i++ {
 		if templates[i].ByReload() && !templates[i-1].Gone && templates[i].UID == templates[i-1].UID {
-			findings = append(findings, j.reload(w, templates[i-1], templates[i])...)
+			found := j.reload(w, templates[i-1], templates[i])
+			if len(found) > 0 && found[0].Verdict == Extra && i > 1 && j.repeated(templates[i-2], templates[i-1], templates[i]) {
+				found[0].Doubtful = true
+			}
+			findings = append(findings, found...)
 		}
 	}
 	last := templates[len(templates)-1]
@@ -156,6 +163,23 @@ func (j *judge) reload(w reloader.Workload, before, after Template) []Finding {
 		extra = append(extra, Finding{verdict, w, source, after.Revision, j.doubtful(before, source, slices.Concat(j.absences.Starts, j.absences.Lists))})
 	}
 	return extra[:min(len(extra), 1)]
+}
+
+// repeated reports whether again is the reload first, repeated by an engine that
+// started in between and could not know of it, because others changed the
+// template right before.
+func (j *judge) repeated(others, first, again Template) bool {
+	if others.ByReload() || !first.ByReload() || first.Seen.Sub(others.Seen) >= crossing {
+		return false
+	}
+	for name, mark := range again.Marks {
+		if Fingerprint(first.Marks[name]) != Fingerprint(mark) {
+			return false
+		}
+	}
+	return slices.ContainsFunc(j.absences.Starts, func(start time.Time) bool {
+		return start.After(first.Seen) && start.Before(again.Seen)
+	})
 }
 
 // had reports whether the pods of before had the content that after brought.

@@ -13,7 +13,12 @@ import (
 type story struct {
 	*Story
 	revision int64
+	// early is by how much the next write comes before its second.
+	early time.Duration
 }
+
+// soon has the next write come that long after the one before.
+func (s *story) soon(after time.Duration) { s.early = time.Second - after }
 
 var (
 	begin   = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)                                        //nolint:gochecknoglobals // a constant
@@ -25,7 +30,9 @@ var (
 
 func (s *story) next() (int64, time.Time) {
 	s.revision++
-	return s.revision, begin.Add(time.Duration(s.revision) * time.Second)
+	early := s.early
+	s.early = 0
+	return s.revision, begin.Add(time.Duration(s.revision)*time.Second - early)
 }
 
 // holds gives a source a content.
@@ -117,6 +124,27 @@ func TestJudge(t *testing.T) {
 				s.template(Manager, "t", settings, "b-u")
 			},
 			want: []Finding{{Extra, app, source, 6, false}},
+		},
+		"a reload that has crossed with the owner's rollout may be repeated by the next engine": {
+			happens: func(s *story) {
+				s.holds(source, "B")
+				s.template("kubectl", "u")
+				s.soon(crossing / 2)
+				s.template(Manager, "u", settings, "b-t")
+				s.template(Manager, "u", settings, "b-u")
+			},
+			starts: []time.Duration{6500 * time.Millisecond},
+			want:   []Finding{{Split, app, source, 6, true}, {Extra, app, source, 7, true}},
+		},
+		"but not by the same one": {
+			happens: func(s *story) {
+				s.holds(source, "B")
+				s.template("kubectl", "u")
+				s.soon(crossing / 2)
+				s.template(Manager, "u", settings, "b-t")
+				s.template(Manager, "u", settings, "b-u")
+			},
+			want: []Finding{{Split, app, source, 6, false}, {Extra, app, source, 7, false}},
 		},
 		"two changes that came together and were rolled out apart are split": {
 			happens: func(s *story) {

@@ -1,0 +1,150 @@
+package engine
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"k8s-reloader/reloader"
+)
+
+// births tell since when workloads have had their present pod template, by what
+// their controllers keep of each template: a ReplicaSet, or a ControllerRevision.
+// No pod of a template is older than that. They are asked for at a start, about
+// workloads whose source changed while no engine ran; what was read once is
+// kept until forget. They are safe for concurrent use.
+type births struct {
+	client *client
+	log    logr.Logger
+
+	mu      sync.Mutex // guards everything below
+	records map[recordsOf]*registry
+}
+
+// recordsOf is one kind of record in one namespace.
+type recordsOf struct {
+	resource, namespace string
+}
+
+// registry is what was read of one of them.
+type registry struct {
+	mu     sync.Mutex // guards everything below, and is held while it is read
+	read   bool
+	owners map[types.UID]birth
+}
+
+// birth is the present template of one workload.
+type birth struct {
+	revision int64
+	at       time.Time
+	// again is true if the workload has gone back to a template that it had
+	// before: it has had it for a shorter time than since at.
+	again  bool
+	newest time.Time
+}
+
+func newBirths(c *client, log logr.Logger) *births {
+	return &births{client: c, log: log, records: map[recordsOf]*registry{}}
+}
+
+// of returns the birth of the template that w has. It reports false if that
+// cannot be known: the kind keeps no records, they may not be read, or the
+// controller has not made one yet.
+func (b *births) of(ctx context.Context, w reloader.Workload, uid types.UID) (birth, bool) {
+	resource := ""
+	switch w.Kind {
+	case reloader.Deployment:
+		resource = "replicasets"
+	case reloader.StatefulSet, reloader.DaemonSet:
+		resource = "controllerrevisions"
+	default:
+		return birth{}, false
+	}
+	key := recordsOf{resource, w.Namespace}
+	b.mu.Lock()
+	r := b.records[key]
+	if r == nil {
+		r = new(registry)
+		b.records[key] = r
+	}
+	b.mu.Unlock()
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.read {
+		owners := map[types.UID]birth{}
+		err := b.client.births(ctx, resource, w.Namespace, func(owner types.UID, revision int64, at time.Time) {
+			owners[owner] = owners[owner].and(revision, at)
+		})
+		switch {
+		case apierrors.IsForbidden(err), apierrors.IsNotFound(err):
+			b.log.Info("cannot tell when pod templates changed; let the service account list these, or some reloads are not needed",
+				"resource", resource, "namespace", w.Namespace, "reason", err.Error())
+		case err != nil:
+			b.log.Info("cannot tell when pod templates changed", "resource", resource, "namespace", w.Namespace, "reason", err.Error())
+			return birth{}, false
+		}
+		r.read, r.owners = true, owners
+	}
+	found, ok := r.owners[uid]
+	return found, ok
+}
+
+// forget drops what was read.
+func (b *births) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.records)
+}
+
+// and takes one more record of the same workload into account.
+func (b birth) and(revision int64, at time.Time) birth {
+	if at.After(b.newest) {
+		b.newest = at
+	}
+	if revision > b.revision {
+		b.revision, b.at = revision, at
+	}
+	b.again = b.at.Before(b.newest)
+	return b
+}
+
+// revisionAnnotation numbers the ReplicaSets of a Deployment; going back to one
+// gives it a new number.
+const revisionAnnotation = "deployment.kubernetes.io/revision"
+
+// births calls visit for every record of a pod template in a namespace, a chunk
+// in memory at a time.
+func (c *client) births(ctx context.Context, resource, namespace string, visit func(owner types.UID, revision int64, at time.Time)) error {
+	return inChunks(func(options *metav1.ListOptions) (string, error) {
+		if resource == "controllerrevisions" {
+			list := new(appsv1.ControllerRevisionList)
+			err := c.reads.typed[appsv1.SchemeGroupVersion].Get().Namespace(namespace).Resource(resource).
+				VersionedParams(options, metav1.ParameterCodec).MaxRetries(0).Do(ctx).Into(list)
+			for i := range list.Items {
+				if owner := metav1.GetControllerOfNoCopy(&list.Items[i]); owner != nil {
+					visit(owner.UID, list.Items[i].Revision, list.Items[i].CreationTimestamp.Time)
+				}
+			}
+			return list.Continue, err
+		}
+		list, err := c.metadata.Resource(appsv1.SchemeGroupVersion.WithResource(resource)).Namespace(namespace).List(ctx, *options)
+		if err != nil {
+			return "", err
+		}
+		for i := range list.Items {
+			revision, err := strconv.ParseInt(list.Items[i].Annotations[revisionAnnotation], 10, 64)
+			if owner := metav1.GetControllerOfNoCopy(&list.Items[i]); owner != nil && err == nil {
+				visit(owner.UID, revision, list.Items[i].CreationTimestamp.Time)
+			}
+		}
+		return list.Continue, nil
+	})
+}

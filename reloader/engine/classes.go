@@ -1,0 +1,147 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/checkpoint"
+	"k8s-reloader/reloader/fingerprint"
+)
+
+// podStatusFeed hands to the engine what pods report of SecretProviderClasses.
+func (e *Engine) podStatusFeed(in area) *feed {
+	return e.newFeed(&feed{
+		resource: podStatusResource(),
+		area:     in,
+		seen: func(meta *metav1.PartialObjectMetadata, how arrival, _ moment) {
+			// Reports that were listed are taken in together.
+			if m := reportOf(meta); how != listed && e.rotations.reported(m) {
+				e.classTurned(m.class, e.ledger.news)
+			}
+		},
+		deleted: func(meta *metav1.PartialObjectMetadata) {
+			if m := reportOf(meta); e.rotations.gone(m.class, m.name) {
+				e.classTurned(m.class, e.ledger.news)
+			}
+		},
+		listed: func(items []any) {
+			reports := make([]mountReport, len(items))
+			for i, item := range items {
+				reports[i] = reportOf(item.(*metav1.PartialObjectMetadata))
+			}
+			for _, class := range e.rotations.listed(reports) {
+				e.classTurned(class, e.ledger.relisted)
+			}
+		},
+	})
+}
+
+func reportOf(meta *metav1.PartialObjectMetadata) mountReport {
+	return mountReport{
+		class: reloader.Source{
+			Kind: reloader.SecretProviderClass, Namespace: meta.Namespace, Name: meta.Annotations[mountedClass],
+		},
+		name: meta.Name,
+		mount: mount{
+			content: fingerprint.Fingerprint(meta.Annotations[mountedContent]),
+			version: versionOf(meta.ResourceVersion),
+		},
+	}
+}
+
+// classTurned handles the event that a class has other content, or none.
+func (e *Engine) classTurned(class reloader.Source, news func(reloader.Source, uint64) bool) {
+	if e.index.Depended(class) && news(class, e.rotations.content(class).version) {
+		e.queues.sources.Add(class)
+	}
+}
+
+// readClass is readSource for a SecretProviderClass. Its content is in memory;
+// what is read, and only when that has changed, is who may be reloaded for it.
+func (e *Engine) readClass(ctx context.Context, class reloader.Source) error {
+	if due, _ := e.ledger.take(class); !due {
+		return nil
+	}
+	c := e.rotations.content(class)
+	if c.absent {
+		c.vacant = !e.podStatuses.away.Load()
+		e.ledger.look(class, c, nil)
+		return nil
+	}
+	var annotations map[string]string
+	if e.ledger.differs(class, c.fingerprint) {
+		var err error
+		if annotations, err = e.client.classAnnotations(ctx, class); err != nil {
+			e.ledger.putBack(class)
+			return err
+		}
+	}
+	if err := e.noted(ctx, class, c, annotations); err != nil {
+		e.ledger.putBack(class)
+		return err
+	}
+	return nil
+}
+
+// searchClasses is searchShelf for the SecretProviderClasses of a namespace.
+func (e *Engine) searchClasses(on shelf) {
+	searchers := e.ledger.searchersOn(on)
+	for _, class := range e.rotations.in(on.namespace) {
+		for w, since := range searchers {
+			if entry, ok := e.index.Get(w); ok && entry.Policy.MatchesPattern(class.Kind, class.Name) {
+				e.ledger.join(w, since, class)
+			}
+		}
+		e.queues.sources.Add(class)
+	}
+	e.ledger.searched(on, searchers)
+}
+
+// classAnnotations returns the annotations of a SecretProviderClass; none if it
+// is gone, which leaves pods what they have mounted.
+func (c *client) classAnnotations(ctx context.Context, class reloader.Source) (map[string]string, error) {
+	meta, err := c.metadata.Resource(classResource()).Namespace(class.Namespace).Get(ctx, class.Name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("read %s: %w", class, err)
+	}
+	return meta.Annotations, nil
+}
+
+// recallClasses decides what classes hold that have only been listed so far.
+func (e *Engine) recallClasses() {
+	for _, class := range e.ledger.known(reloader.SecretProviderClass) {
+		if kept, ok := e.checkpoint.Lookup(class); ok {
+			e.rotations.recall(class, kept)
+		}
+	}
+}
+
+// differs reports whether s had other content at the last look, so that this
+// one is a change.
+func (l *ledger) differs(s reloader.Source, f fingerprint.Fingerprint) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.sources[s]
+	return a != nil && a.current != "" && a.current != f
+}
+
+// vacate notes that no pod has the content of s any more: nothing is due of it,
+// and what comes next is the first. l.mu is held.
+func (l *ledger) vacate(s reloader.Source, a *account) {
+	for w := range a.waiting {
+		delete(l.workloads[w].pending, s)
+	}
+	a.current, a.written, a.rolledOut = "", moment{}, ""
+	a.applied, a.waiting = nil, nil
+	if l.archive != nil {
+		l.archive.Delete(s)
+	}
+	a.saved = checkpoint.Entry{}
+}

@@ -1,0 +1,205 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/kind"
+)
+
+// effect is what carrying out a change has come to.
+type effect struct {
+	// done is true if pods start anew. If it is false, why says so.
+	done bool
+	why  string
+	// wait is how long to wait before the change can be carried out; 0 is that
+	// nothing is left to do.
+	wait time.Duration
+	// written are the workload's metadata after our write; nil if there was
+	// none.
+	written *metav1.PartialObjectMetadata
+	// marks are what was written, in the words of managedFields, as far as the
+	// API server keeps account of it.
+	marks []string
+}
+
+// errAnother means that the workload is not the one that the change is meant
+// for.
+var errAnother = errors.New("another one has taken its name")
+
+// carryOut makes the change, in the way that is right for the kind.
+func (e *Engine) carryOut(ctx context.Context, k kind.Kind, w reloader.Workload, c kind.Change) (effect, error) {
+	var m *kind.Manifest
+	if k.Way != kind.ByPatch || k.Reads(c.Strategy) {
+		var err error
+		if m, err = e.client.workload(ctx, k, w); err != nil {
+			return effect{}, err
+		}
+		if m.Meta.UID != c.UID {
+			return effect{}, fmt.Errorf("reload %s: %w", w, errAnother)
+		}
+	}
+	switch k.Way {
+	case kind.ByRun:
+		return e.run(ctx, k, m, c)
+	case kind.ByReplacement:
+		return e.replace(ctx, m, c)
+	case kind.ByPatch:
+	}
+	if m != nil && m.Borrows && !k.Restarts(m, c.Keys) {
+		return e.patchLender(ctx, m, c)
+	}
+	return e.patch(ctx, k, w, c, m)
+}
+
+// patch changes the workload itself.
+func (e *Engine) patch(ctx context.Context, k kind.Kind, w reloader.Workload, c kind.Change, m *kind.Manifest) (effect, error) {
+	patch, err := k.Patch(c, m)
+	if err != nil {
+		return effect{}, fmt.Errorf("reload %s: %w", w, err)
+	}
+	if len(patch.Body) == 0 {
+		return effect{why: "it has this content already"}, nil
+	}
+	written, err := e.client.patch(ctx, k, w, patch.Type, patch.Body)
+	if err != nil {
+		return effect{}, err
+	}
+	came := effect{done: true, written: written}
+	// Variables that are not merged have no owners of their own, and
+	// spec.restartAt is over once it has been seen.
+	if !patch.Restarts && (k.Merges() || c.Strategy == kind.Annotations) {
+		came.marks = marked(c)
+	}
+	return came, nil
+}
+
+// patchLender changes the template that m borrows, where it is.
+func (e *Engine) patchLender(ctx context.Context, m *kind.Manifest, c kind.Change) (effect, error) {
+	k, ok := kind.ByName(m.Lender.Kind)
+	if !ok {
+		return effect{why: "its workloadRef names no Deployment"}, nil
+	}
+	lender, err := e.client.workload(ctx, k, m.Lender)
+	switch {
+	case apierrors.IsNotFound(err):
+		return effect{why: "the Deployment that its workloadRef names is not there"}, nil
+	case err != nil:
+		return effect{}, err
+	}
+	c.UID, c.Record = lender.Meta.UID, ""
+	came, err := e.patch(ctx, k, m.Lender, c, lender)
+	came.written, came.marks = nil, nil
+	return came, err
+}
+
+// forbidPoll is the time between two looks whether a CronJob's Job has ended.
+const forbidPoll = 3 * time.Second
+
+// run starts a Job of the CronJob m.
+func (e *Engine) run(ctx context.Context, k kind.Kind, m *kind.Manifest, c kind.Change) (effect, error) {
+	run, err := kind.RunOf(m, c)
+	if err != nil {
+		return effect{}, fmt.Errorf("reload %s: %w", m.Workload(), err)
+	}
+	if run.Job == nil {
+		return effect{why: "nothing to start: it has been, or is suspended, or is being deleted"}, nil
+	}
+	clear, err := e.clear(ctx, m, run)
+	if err != nil {
+		return effect{}, err
+	}
+	if !clear {
+		return effect{wait: forbidPoll}, nil
+	}
+	_, err = e.client.createJob(ctx, run.Job)
+	if apierrors.IsAlreadyExists(err) {
+		err = e.startedBefore(ctx, run.Job)
+	}
+	if err != nil {
+		return effect{}, err
+	}
+	return e.remember(ctx, k, m, c)
+}
+
+// remember tells on the CronJob m what has been started, so that it is not once
+// more when the Job is long gone.
+func (e *Engine) remember(ctx context.Context, k kind.Kind, m *kind.Manifest, c kind.Change) (effect, error) {
+	patch, err := c.Remembers(m)
+	if err != nil {
+		return effect{}, fmt.Errorf("reload %s: %w", m.Workload(), err)
+	}
+	written, err := e.client.patch(ctx, k, m.Workload(), patch.Type, patch.Body)
+	if denied(err) || apierrors.IsForbidden(err) {
+		// The Job runs all the same. To come back would be to start another
+		// one as soon as this one has been cleaned up.
+		e.log.Error(err, "cannot tell on the CronJob what has been started; a restart of the engine may start it again")
+		return effect{done: true}, nil
+	}
+	return effect{done: true, written: written}, err
+}
+
+// clear makes way for a run as the CronJob's concurrency policy wants it. It
+// reports false if the run has to wait.
+func (e *Engine) clear(ctx context.Context, m *kind.Manifest, run kind.Run) (bool, error) {
+	if run.Concurrency != batchv1.ForbidConcurrent && run.Concurrency != batchv1.ReplaceConcurrent {
+		return true, nil
+	}
+	jobs, _ := kind.ByName(reloader.Job)
+	var active []*metav1.ObjectMeta
+	err := e.client.workloads(ctx, jobs, area{namespace: m.Meta.Namespace}, func(job *kind.Manifest) {
+		if kind.RunsFor(job) == string(m.Meta.UID) && job.Meta.Name != run.Job.Name {
+			active = append(active, job.Meta)
+		}
+	})
+	if err != nil || len(active) == 0 {
+		return err == nil, err
+	}
+	if run.Concurrency == batchv1.ForbidConcurrent {
+		return false, nil
+	}
+	for _, job := range active {
+		err := e.client.deleteJob(ctx, job.Namespace, job.Name, metav1.Preconditions{UID: &job.UID})
+		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// startedBefore makes sure that the Job of that name is the one that the same
+// change has started.
+func (e *Engine) startedBefore(ctx context.Context, wanted *batchv1.Job) error {
+	jobs, _ := kind.ByName(reloader.Job)
+	w := reloader.Workload{Kind: reloader.Job, Namespace: wanted.Namespace, Name: wanted.Name}
+	m, err := e.client.workload(ctx, jobs, w)
+	if err != nil {
+		return err
+	}
+	if owner := metav1.GetControllerOf(m.Meta); owner == nil || owner.UID != wanted.OwnerReferences[0].UID {
+		return fmt.Errorf("start %s: %w", w, errAnother)
+	}
+	return nil
+}
+
+// startsPods reports whether a new template makes pods start anew. A CronJob's
+// is for the next time.
+func startsPods(k reloader.WorkloadKind) bool { return k != reloader.CronJob }
+
+// writtenAt returns when the present content of s came to be, as far as its
+// metadata tell; zero if they do not.
+func (l *ledger) writtenAt(s reloader.Source) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a := l.sources[s]; a != nil {
+		return a.written.time
+	}
+	return time.Time{}
+}

@@ -1,0 +1,151 @@
+package engine
+
+import (
+	"context"
+	"sync"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/kind"
+)
+
+// lenders are the Deployments whose pod templates Rollouts borrow: what changes
+// there changes what the Rollouts reference. It is safe for concurrent use.
+type lenders struct {
+	mu sync.Mutex // guards everything below
+	// lent is what is known of each lender, of tells where who borrows.
+	lent map[reloader.Workload]*lent
+	of   map[reloader.Workload]reloader.Workload
+}
+
+// lent is a template that somebody borrows.
+type lent struct {
+	newest    edition
+	borrowers map[reloader.Workload]struct{}
+}
+
+// edition is one state of a template, as far as it matters: the generation
+// moves with it. The zero edition is that of a lender that is not there.
+type edition struct {
+	uid        types.UID
+	generation int64
+	// at is a moment at which it was like this.
+	at moment
+}
+
+func editionOf(meta metav1.Object, at moment) edition {
+	return edition{meta.GetUID(), meta.GetGeneration(), at}
+}
+
+func (e edition) same(other edition) bool {
+	return e.uid == other.uid && e.generation == other.generation
+}
+
+func newLenders() *lenders {
+	return &lenders{lent: map[reloader.Workload]*lent{}, of: map[reloader.Workload]reloader.Workload{}}
+}
+
+// borrow notes whose template w uses, before that is read; the lender of one
+// that has a template of its own is the zero Workload.
+func (l *lenders) borrow(w, lender reloader.Workload) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if before, ok := l.of[w]; ok && before != lender {
+		delete(l.of, w)
+		if delete(l.lent[before].borrowers, w); len(l.lent[before].borrowers) == 0 {
+			delete(l.lent, before)
+		}
+	}
+	if lender == (reloader.Workload{}) {
+		return
+	}
+	l.of[w] = lender
+	if l.lent[lender] == nil {
+		l.lent[lender] = &lent{borrowers: map[reloader.Workload]struct{}{}}
+	}
+	l.lent[lender].borrowers[w] = struct{}{}
+}
+
+// seen notes of what edition an event has told, and returns who has to look at
+// it.
+func (l *lenders) seen(lender reloader.Workload, now edition) []reloader.Workload {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	of := l.lent[lender]
+	if of == nil || of.newest.same(now) {
+		return nil
+	}
+	of.newest = now
+	borrowers := make([]reloader.Workload, 0, len(of.borrowers))
+	for w := range of.borrowers {
+		borrowers = append(borrowers, w)
+	}
+	return borrowers
+}
+
+// newer returns the moment of an edition that events have told of since w has
+// read that one; false if there is none.
+func (l *lenders) newer(w reloader.Workload, read edition) (moment, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	of := l.lent[l.of[w]]
+	if of == nil || of.newest.same(read) || !of.newest.at.after(read.at) {
+		return moment{}, false
+	}
+	return of.newest.at, true
+}
+
+// complete reads the template that m borrows. One whose lender is not there, or
+// is none that is known, has an empty template.
+func (e *Engine) complete(ctx context.Context, m *kind.Manifest) (edition, error) {
+	e.lenders.borrow(m.Workload(), m.Lender)
+	k, ok := kind.ByName(m.Lender.Kind)
+	if !m.Borrows || !ok {
+		return edition{}, nil
+	}
+	lender, err := e.client.workload(ctx, k, m.Lender)
+	switch {
+	case apierrors.IsNotFound(err):
+		return edition{}, nil
+	case err != nil:
+		return edition{}, err
+	}
+	m.Template = lender.Template
+	return editionOf(lender.Meta, moment{version: versionOf(lender.Meta.ResourceVersion)}), nil
+}
+
+// lenderSeen has those resolved again who borrow the template of w.
+func (e *Engine) lenderSeen(w reloader.Workload, meta metav1.Object, at moment) {
+	at.version = max(at.version, versionOf(meta.GetResourceVersion()))
+	for _, borrower := range e.lenders.seen(w, editionOf(meta, at)) {
+		e.intake.again(borrower, at)
+	}
+}
+
+// lenderGone does so when w is deleted, which may be a borrower, too.
+func (e *Engine) lenderGone(w reloader.Workload, meta metav1.Object) {
+	e.lenders.borrow(w, reloader.Workload{})
+	at := moment{version: versionOf(meta.GetResourceVersion())}
+	for _, borrower := range e.lenders.seen(w, edition{at: at}) {
+		e.intake.again(borrower, at)
+	}
+}
+
+// again has w read again, because something that it references by way of
+// another workload has changed at that moment.
+func (in *intake) again(w reloader.Workload, since moment) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	t := in.workloads[w]
+	if t == nil {
+		return
+	}
+	if t.resolved {
+		t.resolved, t.since = false, since
+		in.unresolved++
+	}
+	in.queues.resolve.Add(w)
+}

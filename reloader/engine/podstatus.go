@@ -1,0 +1,278 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+
+	"k8s-reloader/reloader/fingerprint"
+)
+
+// podStatuses lists and watches what the Secrets Store CSI driver reports: one
+// SecretProviderClassPodStatus per pod and class, with the objects that the pod
+// has mounted. To the feed they look like metadata, whose annotations are the
+// two below: of IDs and versions nothing is kept but a fingerprint.
+//
+// A cluster without the driver, or an engine that may not read its reports, has
+// none of them, until that changes: a feed is in sync and goes on waiting.
+type podStatuses struct {
+	metadata.Interface
+	client rest.Interface
+	key    fingerprint.Key
+	log    logr.Logger
+	// away is true if the last request found that the reports cannot be read.
+	away atomic.Bool
+}
+
+// The annotations that take a report's place.
+const (
+	mountedClass   = "class"
+	mountedContent = "content"
+)
+
+// podStatusPoll is the time between two looks whether reports can be read by
+// now.
+const podStatusPoll = 15 * time.Second
+
+func csiGroupVersion() schema.GroupVersion {
+	return schema.GroupVersion{Group: "secrets-store.csi.x-k8s.io", Version: "v1"}
+}
+
+func podStatusResource() schema.GroupVersionResource {
+	return csiGroupVersion().WithResource("secretproviderclasspodstatuses")
+}
+
+func classResource() schema.GroupVersionResource {
+	return csiGroupVersion().WithResource("secretproviderclasses")
+}
+
+// podStatus is what the engine reads of a SecretProviderClassPodStatus.
+type podStatus struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Status            struct {
+		Class   string        `json:"secretProviderClassName"`
+		Mounted bool          `json:"mounted"`
+		Objects []mountObject `json:"objects"`
+	} `json:"status"`
+}
+
+// mountObject has the form of the API in its tags.
+type mountObject struct {
+	ID      string `json:"id"`
+	Version string `json:"version"`
+}
+
+type podStatusList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata"`
+	Items           []podStatus `json:"items"`
+}
+
+var (
+	_ metadata.Interface = (*podStatuses)(nil)
+	_ metadata.Getter    = podStatusGetter{}
+	_ runtime.Object     = (*podStatus)(nil)
+	_ runtime.Object     = (*podStatusList)(nil)
+)
+
+// DeepCopyObject implements runtime.Object.
+func (s *podStatus) DeepCopyObject() runtime.Object {
+	c := *s
+	s.ObjectMeta.DeepCopyInto(&c.ObjectMeta)
+	c.Status.Objects = append([]mountObject(nil), s.Status.Objects...)
+	return &c
+}
+
+// DeepCopyObject implements runtime.Object.
+func (l *podStatusList) DeepCopyObject() runtime.Object {
+	c := *l
+	l.ListMeta.DeepCopyInto(&c.ListMeta)
+	c.Items = make([]podStatus, len(l.Items))
+	for i := range l.Items {
+		c.Items[i] = *l.Items[i].DeepCopyObject().(*podStatus)
+	}
+	return &c
+}
+
+// newPodStatuses returns a metadata client that is m for all other resources.
+func newPodStatuses(m metadata.Interface, config *rest.Config, key fingerprint.Key, log logr.Logger) (*podStatuses, error) {
+	scheme := runtime.NewScheme()
+	gv := csiGroupVersion()
+	scheme.AddKnownTypeWithName(gv.WithKind("SecretProviderClassPodStatus"), new(podStatus))
+	scheme.AddKnownTypeWithName(gv.WithKind("SecretProviderClassPodStatusList"), new(podStatusList))
+	metav1.AddToGroupVersion(scheme, gv)
+	config = rest.CopyConfig(config)
+	config.GroupVersion = &gv
+	config.APIPath = "/apis"
+	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	config.ContentType = runtime.ContentTypeJSON
+	config.AcceptContentTypes = runtime.ContentTypeJSON
+	c, err := rest.RESTClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("set up the client for %s: %w", gv, err)
+	}
+	return &podStatuses{Interface: m, client: c, key: key, log: log}, nil
+}
+
+// Resource implements metadata.Interface.
+func (p *podStatuses) Resource(r schema.GroupVersionResource) metadata.Getter {
+	g := p.Interface.Resource(r)
+	if r != podStatusResource() {
+		return g
+	}
+	return podStatusGetter{namespacedPodStatuses{g, p, metav1.NamespaceAll}}
+}
+
+// podStatusGetter implements metadata.Getter for all namespaces.
+type podStatusGetter struct{ namespacedPodStatuses }
+
+// Namespace implements metadata.Getter.
+func (g podStatusGetter) Namespace(namespace string) metadata.ResourceInterface {
+	return namespacedPodStatuses{g.ResourceInterface, g.all, namespace}
+}
+
+type namespacedPodStatuses struct {
+	metadata.ResourceInterface
+	all       *podStatuses
+	namespace string
+}
+
+// List implements metadata.ResourceInterface.
+func (n namespacedPodStatuses) List(ctx context.Context, options metav1.ListOptions) (*metav1.PartialObjectMetadataList, error) {
+	list, err := n.list(ctx, options)
+	switch {
+	case unreadable(err):
+		// The watch that follows waits until there is something to list.
+		return &metav1.PartialObjectMetadataList{ListMeta: metav1.ListMeta{ResourceVersion: "0"}}, nil
+	case err != nil:
+		return nil, err
+	}
+	reports := &metav1.PartialObjectMetadataList{ListMeta: list.ListMeta}
+	for i := range list.Items {
+		reports.Items = append(reports.Items, *n.all.report(&list.Items[i]))
+	}
+	return reports, nil
+}
+
+func (n namespacedPodStatuses) list(ctx context.Context, options metav1.ListOptions) (*podStatusList, error) {
+	list := new(podStatusList)
+	err := n.all.client.Get().Namespace(n.namespace).Resource(podStatusResource().Resource).
+		VersionedParams(&options, metav1.ParameterCodec).MaxRetries(0).Do(ctx).Into(list)
+	n.all.note(err)
+	if err != nil {
+		return nil, fmt.Errorf("list what CSI volumes hold: %w", err)
+	}
+	return list, nil
+}
+
+// Watch implements metadata.ResourceInterface.
+func (n namespacedPodStatuses) Watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+	options.Watch = true
+	events, err := n.all.client.Get().Namespace(n.namespace).Resource(podStatusResource().Resource).
+		VersionedParams(&options, metav1.ParameterCodec).MaxRetries(0).Watch(ctx)
+	n.all.note(err)
+	switch {
+	case unreadable(err) && options.SendInitialEvents == nil:
+		return n.await(ctx), nil
+	case err != nil:
+		return nil, fmt.Errorf("watch what CSI volumes hold: %w", err)
+	}
+	return watch.Filter(events, func(event watch.Event) (watch.Event, bool) {
+		status, ok := event.Object.(*podStatus)
+		switch {
+		case ok && event.Type == watch.Bookmark:
+			event.Object = &metav1.PartialObjectMetadata{ObjectMeta: status.ObjectMeta}
+		case ok:
+			event.Object = n.all.report(status)
+		}
+		return event, true
+	}), nil
+}
+
+// await returns a watch that ends when there is something to list, in a way
+// that makes a reflector list it.
+func (n namespacedPodStatuses) await(ctx context.Context) watch.Interface {
+	events := make(chan watch.Event)
+	w := watch.NewProxyWatcher(events)
+	go func() {
+		defer close(events)
+		for {
+			timer := time.NewTimer(wait.Jitter(podStatusPoll, 0.2))
+			select {
+			case <-ctx.Done():
+				timer.Stop()
+				return
+			case <-w.StopChan():
+				timer.Stop()
+				return
+			case <-timer.C:
+			}
+			if _, err := n.list(ctx, metav1.ListOptions{Limit: 1}); err != nil {
+				continue
+			}
+			again := apierrors.NewResourceExpired("the reports of the CSI driver can be read now").Status()
+			select {
+			case <-ctx.Done():
+			case <-w.StopChan():
+			case events <- watch.Event{Type: watch.Error, Object: &again}:
+			}
+			return
+		}
+	}()
+	return w
+}
+
+// unreadable reports whether an answer means that there is nothing to read
+// until somebody installs the driver or grants the right.
+func unreadable(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsForbidden(err) }
+
+// note tells, once, when reports cannot be read any more, or can again.
+func (p *podStatuses) note(err error) {
+	away := unreadable(err)
+	if err != nil && !away || p.away.Swap(away) == away {
+		return
+	}
+	switch {
+	case !away:
+		p.log.Info("SecretProviderClasses are watched from now on")
+	case apierrors.IsForbidden(err):
+		p.log.Error(err, "SecretProviderClasses are not watched: let the engine list and watch "+
+			"secretproviderclasspodstatuses (the chart does), or leave --enable-csi-integration out")
+	default:
+		p.log.Info("SecretProviderClasses are not watched until the Secrets Store CSI driver is installed; " +
+			"leave --enable-csi-integration out if it never will be")
+	}
+}
+
+// report is what the feed gets to see of a status. One that says nothing of
+// what its pod holds has no content.
+func (p *podStatuses) report(s *podStatus) *metav1.PartialObjectMetadata {
+	annotations := map[string]string{mountedClass: s.Status.Class}
+	if s.Status.Mounted && len(s.Status.Objects) > 0 {
+		objects := make([]fingerprint.Object, len(s.Status.Objects))
+		for i, o := range s.Status.Objects {
+			objects[i] = fingerprint.Object(o)
+		}
+		annotations[mountedContent] = string(p.key.SecretProviderClass(objects))
+	}
+	return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+		Namespace:       s.Namespace,
+		Name:            s.Name,
+		UID:             s.UID,
+		ResourceVersion: s.ResourceVersion,
+		Annotations:     annotations,
+	}}
+}

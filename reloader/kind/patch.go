@@ -1,0 +1,288 @@
+package kind
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"k8s-reloader/reloader"
+)
+
+// Way is how a workload is reloaded.
+type Way int
+
+// The ways.
+const (
+	// ByPatch: one patch changes the pod template, or what else makes the
+	// controller replace the pods.
+	ByPatch Way = iota
+	// ByRun: a Job is created from the template, as RunOf says.
+	ByRun
+	// ByReplacement: another one of the same name takes its place, as
+	// Replacement says.
+	ByReplacement
+)
+
+// Patch is the request that makes a change.
+type Patch struct {
+	// Body is empty if the workload has the marks already.
+	Body []byte
+	Type types.PatchType
+	// Restarts is true if the pods are replaced by spec.restartAt, and the pod
+	// template stays as it is.
+	Restarts bool
+}
+
+// Reads reports whether a patch is made from the workload as it stands. Those
+// of the other kinds find containers and variables by name, so that nothing
+// needs to be read before.
+func (k Kind) Reads(s Strategy) bool { return k.custom && (s == EnvVars || k.restarts != nil) }
+
+// Merges reports whether the API server merges the variables of a pod template
+// one by one, and keeps account of who owns which.
+func (k Kind) Merges() bool { return !k.custom }
+
+// Patch returns the patch that makes the change. The same change gives the same
+// bytes, and applying it twice changes nothing. m is the workload as it stands
+// if Reads says so, and nil else.
+func (k Kind) Patch(c Change, m *Manifest) (Patch, error) {
+	switch {
+	case len(c.Marks) == 0:
+		return Patch{}, errors.New("patch without marks")
+	case k.restarts != nil && k.restarts(m, c.Keys):
+		return restartPatch(c, m)
+	case k.Reads(c.Strategy) && c.MarkedIn(m.Template):
+		return Patch{}, nil
+	case !k.custom:
+		patch, err := templatePatch(c, types.StrategicMergePatchType)
+		if err == nil && c.Pause != nil {
+			patch.Body, err = c.Pause.add(patch.Body, c)
+		}
+		return patch, err
+	case c.Strategy == EnvVars:
+		return variablesPatch(c, m)
+	}
+	return templatePatch(c, types.MergePatchType)
+}
+
+// A merge patch, as far as it is ours.
+type (
+	object struct {
+		Metadata metadata `json:"metadata"`
+		Spec     *spec    `json:"spec,omitempty"`
+	}
+	metadata struct {
+		UID             types.UID         `json:"uid,omitempty"`
+		ResourceVersion string            `json:"resourceVersion,omitempty"`
+		Annotations     map[string]string `json:"annotations,omitempty"`
+	}
+	spec struct {
+		Template  *template `json:"template,omitempty"`
+		RestartAt string    `json:"restartAt,omitempty"`
+	}
+	template struct {
+		Metadata *metadata `json:"metadata,omitempty"`
+		Spec     *podSpec  `json:"spec,omitempty"`
+	}
+	podSpec struct {
+		Containers []container `json:"containers"`
+	}
+	container struct {
+		Name string     `json:"name"`
+		Env  []variable `json:"env"`
+	}
+	variable struct {
+		Name  string `json:"name"`
+		Value string `json:"value"`
+	}
+)
+
+// newObject returns a patch of c's workload that carries its record.
+func (c Change) newObject() object {
+	o := object{Metadata: metadata{UID: c.UID}}
+	if c.Record != "" {
+		o.Metadata.Annotations = map[string]string{c.Keys.Index: c.Record}
+	}
+	return o
+}
+
+func (o object) encode(t types.PatchType) (Patch, error) {
+	body, err := json.Marshal(o)
+	if err != nil {
+		return Patch{}, fmt.Errorf("encode patch: %w", err)
+	}
+	return Patch{Body: body, Type: t}, nil
+}
+
+// templatePatch marks a template by merging. With environment variables that
+// has to be a strategic merge.
+func templatePatch(c Change, t types.PatchType) (Patch, error) {
+	p := c.newObject()
+	p.Spec = &spec{Template: new(template)}
+	switch c.Strategy {
+	case EnvVars:
+		p.Spec.Template.Spec = &podSpec{Containers: markedContainers(c.sorted())}
+	case Annotations:
+		from, err := c.reloadedFromText()
+		if err != nil {
+			return Patch{}, err
+		}
+		p.Spec.Template.Metadata = &metadata{Annotations: map[string]string{c.Keys.LastReloadedFrom: from}}
+	default:
+		return Patch{}, unknownStrategy(c.Strategy)
+	}
+	return p.encode(t)
+}
+
+func markedContainers(marks []Mark) []container {
+	var containers []container
+	for _, m := range marks {
+		v := variable{Name: m.Env, Value: m.Value}
+		i := slices.IndexFunc(containers, func(c container) bool { return c.Name == m.Container })
+		if i < 0 {
+			containers = append(containers, container{Name: m.Container, Env: []variable{v}})
+			continue
+		}
+		containers[i].Env = append(containers[i].Env, v)
+	}
+	return containers
+}
+
+// restartPatch has the controller replace the pods of a template that stays as
+// it is. What has been done is on the workload's metadata: without it every
+// repetition would be another restart.
+func restartPatch(c Change, m *Manifest) (Patch, error) {
+	from, done, err := c.remember(m.Meta.Annotations[c.Keys.LastReloadedFrom])
+	if err != nil || done {
+		return Patch{}, err
+	}
+	p := c.newObject()
+	p.Metadata.ResourceVersion = m.Meta.ResourceVersion
+	if p.Metadata.Annotations == nil {
+		p.Metadata.Annotations = make(map[string]string, 1)
+	}
+	p.Metadata.Annotations[c.Keys.LastReloadedFrom] = from
+	p.Spec = &spec{RestartAt: c.At.UTC().Format(time.RFC3339)}
+	patch, err := p.encode(types.MergePatchType)
+	patch.Restarts = true
+	return patch, err
+}
+
+// operation is one step of a JSON patch.
+type operation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	Value any    `json:"value"`
+}
+
+// variablesPatch marks a template whose lists the API server cannot merge:
+// single variables are set by their places, which hold for the version that was
+// read and no other.
+func variablesPatch(c Change, m *Manifest) (Patch, error) {
+	operations := []operation{{"replace", "/metadata/resourceVersion", m.Meta.ResourceVersion}}
+	added := map[int]bool{} // containers that get the first of their variables
+	for _, mark := range c.sorted() {
+		i := containerNamed(m.Template, mark.Container)
+		if i < 0 {
+			return Patch{}, fmt.Errorf("%w %q", ErrNoContainer, mark.Container)
+		}
+		env := "/spec/template/spec/containers/" + strconv.Itoa(i) + "/env"
+		present := m.Template.Spec.Containers[i].Env
+		value := variable{Name: mark.Env, Value: mark.Value}
+		found := false
+		for at := range present {
+			if present[at].Name == mark.Env {
+				operations = append(operations, operation{"replace", env + "/" + strconv.Itoa(at), value})
+				found = true
+			}
+		}
+		switch {
+		case found:
+		case len(present) == 0 && !added[i]:
+			operations = append(operations, operation{"add", env, []variable{value}})
+			added[i] = true
+		default:
+			operations = append(operations, operation{"add", env + "/-", value})
+		}
+	}
+	if c.Record != "" {
+		operations = append(operations, annotationOperation(m.Meta.Annotations, c.Keys.Index, c.Record))
+	}
+	body, err := json.Marshal(operations)
+	if err != nil {
+		return Patch{}, fmt.Errorf("encode patch: %w", err)
+	}
+	return Patch{Body: body, Type: types.JSONPatchType}, nil
+}
+
+func annotationOperation(present map[string]string, key, value string) operation {
+	if len(present) == 0 {
+		return operation{"add", "/metadata/annotations", map[string]string{key: value}}
+	}
+	return operation{"add", "/metadata/annotations/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(key), value}
+}
+
+// maxRemembered bounds the sources of which a workload's metadata tell.
+const maxRemembered = 50
+
+// remember returns what the metadata of a workload say of its reloads once c
+// has been made, given what they say now: the newest mark of each source, those
+// of c first. done is true if they say so already. What cannot be read counts
+// as nothing.
+func (c Change) remember(text string) (remembered string, done bool, err error) {
+	var last reloadedFrom
+	if json.Unmarshal([]byte(text), &last) != nil {
+		last = reloadedFrom{}
+	}
+	old := append([]reloadedFrom{last}, last.Also...)
+	old[0].Also = nil
+	now := reloadedFromOf(c.sorted())
+	all := append([]reloadedFrom{now}, now.Also...)
+	all[0].Also = nil
+	done = true
+	for _, made := range all {
+		done = done && slices.ContainsFunc(old, func(f reloadedFrom) bool { return f.same(made) && f.Hash == made.Hash })
+	}
+	for _, f := range old {
+		if f.Name != "" && len(all) < maxRemembered && !slices.ContainsFunc(all, f.same) {
+			all = append(all, f)
+		}
+	}
+	all[0].Also = all[1:]
+	encoded, err := json.Marshal(all[0])
+	if err != nil {
+		return "", false, fmt.Errorf("encode %s: %w", c.Keys.LastReloadedFrom, err)
+	}
+	return string(encoded), done, nil
+}
+
+// same reports whether both tell of the same source.
+func (f reloadedFrom) same(other reloadedFrom) bool {
+	return f.Type == other.Type && f.Namespace == other.Namespace && f.Name == other.Name
+}
+
+// Remembers returns the patch that tells, on the metadata of the workload m,
+// that the change has been made; an empty Body if they say so already.
+func (c Change) Remembers(m *Manifest) (Patch, error) {
+	from, done, err := c.remember(m.Meta.Annotations[c.Keys.LastReloadedFrom])
+	if err != nil || done {
+		return Patch{}, err
+	}
+	p := object{Metadata: metadata{UID: c.UID, Annotations: map[string]string{c.Keys.LastReloadedFrom: from}}}
+	return p.encode(types.MergePatchType)
+}
+
+// Sources returns the sources of the marks, in a fixed order.
+func (c Change) Sources() []reloader.Source {
+	sources := make([]reloader.Source, len(c.Marks))
+	for i, m := range c.sorted() {
+		sources[i] = m.Source
+	}
+	return sources
+}
