@@ -100,7 +100,7 @@ func fences() map[string]fence {
 			bars: []string{module + "/reloader/...", module + "/webhook/..."},
 		},
 		"nothing builds on commands or end-to-end tests": {
-			of:      []string{module + "/..."},
+			of: []string{module + "/..."},
 			// charts holds the tools and tests of the chart, which nothing imports.
 			outside: []string{module + "/cmd/...", module + "/e2e/...", module + "/charts/..."},
 			bars:    []string{module + "/cmd/...", module + "/e2e/..."},

@@ -28,6 +28,7 @@ import (
 // engineFlags are what the engine's command line says.
 type engineFlags struct {
 	settings       settingsFlags
+	scope          scopeFlags
 	log            logFlags
 	cluster        clusterFlags
 	report         reportFlags
@@ -59,6 +60,7 @@ has changed, and patches the workloads that depend on it and opted in.`,
 	}
 	flags := cmd.Flags()
 	f.settings.bind(flags)
+	f.scope.bind(flags)
 	f.log.bind(flags)
 	f.cluster.bind(flags)
 	f.report.bind(flags)
@@ -109,6 +111,9 @@ func (f *engineFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer outside.close()
+	if f.scope.unselective() {
+		options.Log.Info("--namespace-selector plays no part: " + singleNamespace + " names the only namespace; unset it to watch those that are selected")
+	}
 	to, err := f.cluster.connect()
 	if err != nil {
 		return err
@@ -173,6 +178,10 @@ func (f *engineFlags) parse() (engine.Options, error) {
 	if err != nil {
 		return engine.Options{}, err
 	}
+	scope, err := f.scope.parse()
+	if err != nil {
+		return engine.Options{}, err
+	}
 	strategy, err := kind.ParseStrategy(f.strategy)
 	if err != nil {
 		return engine.Options{}, fmt.Errorf("--reload-strategy: %w", err)
@@ -205,6 +214,7 @@ func (f *engineFlags) parse() (engine.Options, error) {
 	}
 	return engine.Options{
 		Settings:       settings,
+		Scope:          scope,
 		Strategy:       strategy,
 		CoalesceWindow: f.window,
 		VerifyInterval: f.verifyInterval,

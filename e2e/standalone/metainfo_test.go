@@ -15,7 +15,7 @@ import (
 )
 
 func TestWhatRunsIsPublished(t *testing.T) {
-	byName := rule("", "configmaps", "get", "update")
+	byName := may("", "configmaps", "get", "update")
 	byName.ResourceNames = []string{"reloader-meta-info"}
 	tests := map[string]struct {
 		ns     string
@@ -24,9 +24,9 @@ func TestWhatRunsIsPublished(t *testing.T) {
 		want   bool
 	}{
 		"in the ConfigMap that the chart makes":    {ns: "meta-info", rights: byName, exists: true, want: true},
-		"in a new one, if that is allowed":         {ns: "meta-info-new", rights: rule("", "configmaps", "create"), want: true},
+		"in a new one, if that is allowed":         {ns: "meta-info-new", rights: may("", "configmaps", "create"), want: true},
 		"nowhere, if that is not":                  {ns: "meta-info-missing", rights: byName},
-		"nowhere, if the one there is out of hand": {ns: "meta-info-forbidden", rights: rule("", "configmaps", "get"), exists: true},
+		"nowhere, if the one there is out of hand": {ns: "meta-info-forbidden", rights: may("", "configmaps", "get"), exists: true},
 	}
 	for name, tc := range tests {
 		ns := namespace(t, tc.ns)

@@ -54,25 +54,25 @@ func (p *program) log() string {
 }
 
 // rule is one line of a role.
-func rule(group, resource string, verbs ...string) rbacv1.PolicyRule {
+func may(group, resource string, verbs ...string) rbacv1.PolicyRule {
 	return rbacv1.PolicyRule{APIGroups: []string{group}, Resources: []string{resource}, Verbs: verbs}
 }
 
 // reading is what every engine may do; Deployments are for the test to add.
 func reading() []rbacv1.PolicyRule {
 	return []rbacv1.PolicyRule{
-		rule("", "configmaps", "get", "list", "watch"),
-		rule("", "secrets", "get", "list", "watch"),
-		rule("apps", "deployments", "get", "list", "watch"),
-		rule("apps", "statefulsets", "get", "list", "watch"),
-		rule("apps", "daemonsets", "get", "list", "watch"),
-		rule("", "events", "create", "patch"),
+		may("", "configmaps", "get", "list", "watch"),
+		may("", "secrets", "get", "list", "watch"),
+		may("apps", "deployments", "get", "list", "watch"),
+		may("apps", "statefulsets", "get", "list", "watch"),
+		may("apps", "daemonsets", "get", "list", "watch"),
+		may("", "events", "create", "patch"),
 	}
 }
 
 // writing adds the right to reload Deployments, and nothing else.
 func writing() []rbacv1.PolicyRule {
-	return append(reading(), rule("apps", "deployments", "patch"))
+	return append(reading(), may("apps", "deployments", "patch"))
 }
 
 // startProgram runs the engine in a namespace of its own, with these rights in

@@ -127,8 +127,8 @@ func (a *account) restore(entry checkpoint.Entry) {
 }
 
 // remember makes a new account go on where the archive ends, if it still tells
-// of s: a source that was not there at the start, and that no name but only a
-// pattern had brought in. l.mu is held.
+// of s: a source whose namespace was not selected, or that was not there at the
+// start and that only a pattern had brought in. l.mu is held.
 func (l *ledger) remember(s reloader.Source, a *account) {
 	if l.archive == nil {
 		return

@@ -13,10 +13,10 @@ import (
 )
 
 // podStatusFeed hands to the engine what pods report of SecretProviderClasses.
-func (e *Engine) podStatusFeed() *feed {
-	return &feed{
+func (e *Engine) podStatusFeed(in area) *feed {
+	return e.newFeed(&feed{
 		resource: podStatusResource(),
-		synced:   make(chan struct{}),
+		area:     in,
 		seen: func(meta *metav1.PartialObjectMetadata, how arrival, _ moment) {
 			// Reports that were listed are taken in together.
 			if m := reportOf(meta); how != listed && e.rotations.reported(m) {
@@ -33,11 +33,11 @@ func (e *Engine) podStatusFeed() *feed {
 			for i, item := range items {
 				reports[i] = reportOf(item.(*metav1.PartialObjectMetadata))
 			}
-			for _, class := range e.rotations.listed(reports) {
+			for _, class := range e.rotations.listed(in.namespace, reports) {
 				e.classTurned(class, e.ledger.relisted)
 			}
 		},
-	}
+	})
 }
 
 func reportOf(meta *metav1.PartialObjectMetadata) mountReport {

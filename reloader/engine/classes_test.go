@@ -39,7 +39,7 @@ func watching(t *testing.T, annotations map[string]string, change ...func(*app))
 		}
 	})
 	e.intake.observe(web, a.recorded(t).meta(), moment{})
-	return e, e.podStatusFeed(), server
+	return e, e.podStatusFeed(area{}), server
 }
 
 // holds is what the feed sees of a report.

@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -211,20 +209,13 @@ func (c *client) workload(ctx context.Context, k kind.Kind, w reloader.Workload)
 	return k.Manifest(object), nil
 }
 
-// workloads calls visit for every workload of a kind, a chunk in memory at a
-// time.
-func (c *client) workloads(ctx context.Context, k kind.Kind, visit func(*kind.Manifest)) error {
-	return c.workloadsIn(ctx, k, metav1.NamespaceAll, visit)
-}
-
-// workloadsIn is workloads for one namespace.
-func (c *client) workloadsIn(ctx context.Context, k kind.Kind, namespace string, visit func(*kind.Manifest)) error {
+// workloads calls visit for every workload of a kind in an area, a chunk in
+// memory at a time.
+func (c *client) workloads(ctx context.Context, k kind.Kind, in area, visit func(*kind.Manifest)) error {
 	err := inChunks(func(options *metav1.ListOptions) (string, error) {
+		options.FieldSelector = in.fields
 		list := k.NewList()
-		request := c.read(k).VersionedParams(options, metav1.ParameterCodec)
-		if namespace != metav1.NamespaceAll {
-			request = request.Namespace(namespace)
-		}
+		request := c.read(k).Namespace(in.namespace).VersionedParams(options, metav1.ParameterCodec)
 		if err := into(ctx, request, list); err != nil {
 			return "", err
 		}
@@ -233,6 +224,26 @@ func (c *client) workloadsIn(ctx context.Context, k kind.Kind, namespace string,
 	})
 	if err != nil {
 		return fmt.Errorf("list %ss: %w", k.Name, err)
+	}
+	return nil
+}
+
+// metadataOf calls visit for every object of a resource in an area, a chunk in
+// memory at a time.
+func (c *client) metadataOf(ctx context.Context, resource schema.GroupVersionResource, in area, visit func(*metav1.PartialObjectMetadata)) error {
+	err := inChunks(func(options *metav1.ListOptions) (string, error) {
+		options.FieldSelector = in.fields
+		list, err := c.metadata.Resource(resource).Namespace(in.namespace).List(ctx, *options)
+		if err != nil {
+			return "", err
+		}
+		for i := range list.Items {
+			visit(&list.Items[i])
+		}
+		return list.Continue, nil
+	})
+	if err != nil {
+		return fmt.Errorf("list %s: %w", resource.GroupResource(), err)
 	}
 	return nil
 }
@@ -262,24 +273,6 @@ func (c *client) patch(ctx context.Context, k kind.Kind, w reloader.Workload, pt
 		return nil, fmt.Errorf("patch %s: %w", w, err)
 	}
 	return patched, nil
-}
-
-// installed reports whether the API server has the API of a kind. Where its
-// group is, the kind itself need not be: others share the group.
-func (c *client) installed(ctx context.Context, k kind.Kind) (bool, error) {
-	gv := k.Resource.GroupVersion()
-	body, err := c.reads.custom.Get().AbsPath("/apis", gv.Group, gv.Version).MaxRetries(0).Do(ctx).Raw()
-	if apierrors.IsNotFound(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("look for %s: %w", k.Resource, err)
-	}
-	list := new(metav1.APIResourceList)
-	if json.Unmarshal(body, list) != nil {
-		return false, errAnswer
-	}
-	return slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Name == k.Resource.Resource }), nil
 }
 
 // createJob returns the metadata of the Job as it was created.

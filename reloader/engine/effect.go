@@ -154,7 +154,7 @@ func (e *Engine) makeWay(ctx context.Context, m *kind.Manifest, run kind.Run) (b
 	}
 	jobs, _ := kind.ByName(reloader.Job)
 	var active []*metav1.ObjectMeta
-	err := e.client.workloadsIn(ctx, jobs, m.Meta.Namespace, func(job *kind.Manifest) {
+	err := e.client.workloads(ctx, jobs, area{namespace: m.Meta.Namespace}, func(job *kind.Manifest) {
 		if kind.RunsFor(job) == string(m.Meta.UID) && job.Meta.Name != run.Job.Name {
 			active = append(active, job.Meta)
 		}
@@ -202,20 +202,4 @@ func (l *ledger) writtenAt(s reloader.Source) moment {
 		return a.written
 	}
 	return moment{}
-}
-
-// servedKinds returns the kinds whose API is installed. One of which that
-// cannot be found out counts as installed.
-func (e *Engine) servedKinds(ctx context.Context) []kind.Kind {
-	var served []kind.Kind
-	for _, k := range kind.All() {
-		installed, err := true, error(nil)
-		if k.Optional {
-			installed, err = reached(ctx, e.log, func() (bool, error) { return e.client.installed(ctx, k) })
-		}
-		if installed || err != nil {
-			served = append(served, k)
-		}
-	}
-	return served
 }

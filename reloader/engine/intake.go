@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"hash/maphash"
 	"reflect"
 	"sync"
@@ -26,12 +27,16 @@ type intake struct {
 	ledger   *ledger
 	queues   *queues
 	seed     maphash.Seed
+	// otherKeys is told whose record was made with other annotation keys.
+	otherKeys func(reloader.Workload)
 
 	mu sync.Mutex // guards everything below
 	// workloads of the cluster, also those that never opted in: knowing that
 	// saves reading them again.
 	workloads  map[reloader.Workload]*tracked
 	unresolved int
+	// selection is nil if no labels select namespaces.
+	selection *selection
 }
 
 // tracked is what is known of one workload besides its index entry.
@@ -77,6 +82,7 @@ func newIntake(s policy.Settings, window time.Duration, x *index.Index, l *ledge
 		ledger:    l,
 		queues:    q,
 		seed:      maphash.MakeSeed(),
+		otherKeys: func(reloader.Workload) {},
 		workloads: map[reloader.Workload]*tracked{},
 	}
 }
@@ -87,6 +93,13 @@ func (in *intake) observe(w reloader.Workload, meta metav1.Object, since moment)
 	keys := in.hash(meta.GetAnnotations())
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	if since, ok := in.selection.lets(w, since); ok {
+		in.note(w, meta, keys, since)
+	}
+}
+
+// note is observe for a workload that is let in. in.mu is held.
+func (in *intake) note(w reloader.Workload, meta metav1.Object, keys uint64, since moment) {
 	t := in.workloads[w]
 	if t != nil && t.uid != meta.GetUID() {
 		in.drop(w, t)
@@ -124,6 +137,9 @@ func (in *intake) observe(w reloader.Workload, meta metav1.Object, since moment)
 			References:  entry.References,
 		})
 	default:
+		if errors.Is(err, record.MisfitKeys) {
+			in.otherKeys(w)
+		}
 		if t.resolved {
 			t.resolved = false
 			in.unresolved++
@@ -284,17 +300,19 @@ func (in *intake) drop(w reloader.Workload, t *tracked) {
 func (in *intake) deleted(w reloader.Workload) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	in.selection.touch(w)
 	if t := in.workloads[w]; t != nil {
 		in.drop(w, t)
 	}
 }
 
-// deletedExcept forgets the workloads of a kind that are not in present.
-func (in *intake) deletedExcept(k reloader.WorkloadKind, present map[reloader.Workload]struct{}) {
+// deletedExcept forgets the workloads of a kind in a namespace, or in all of
+// them if it is empty, that are not in present.
+func (in *intake) deletedExcept(k reloader.WorkloadKind, namespace string, present map[reloader.Workload]struct{}) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for w, t := range in.workloads {
-		if _, ok := present[w]; !ok && w.Kind == k {
+		if _, ok := present[w]; !ok && w.Kind == k && (namespace == "" || w.Namespace == namespace) {
 			in.drop(w, t)
 		}
 	}

@@ -31,6 +31,9 @@ type ledger struct {
 	// searchers have name patterns, and have brought them in at that moment:
 	// the shelf has to be searched for what they match.
 	searchers map[shelf]map[reloader.Workload]moment
+	// suspended namespaces have been left, rejoined ones selected since the
+	// start.
+	suspended, rejoined map[string]struct{}
 }
 
 func newLedger() *ledger {
@@ -67,6 +70,7 @@ func (l *ledger) join(w reloader.Workload, since moment, gained ...reloader.Sour
 		}
 		a := l.account(s)
 		a.dirty = a.dirty || !a.read
+		l.lookBackAt(s, a, since)
 		// Pods report themselves what they have mounted of a class.
 		late := since != (moment{}) && s.Kind != reloader.SecretProviderClass && (!a.read || a.turnedAfter(since))
 		if late {
@@ -88,7 +92,7 @@ func (l *ledger) join(w reloader.Workload, since moment, gained ...reloader.Sour
 func (l *ledger) created(s reloader.Source) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.sources[s] == nil {
+	if _, suspended := l.suspended[s.Namespace]; l.sources[s] == nil && !suspended {
 		a := &account{read: true, absent: true}
 		l.remember(s, a)
 		l.sources[s] = a

@@ -93,40 +93,6 @@ func TestABorrowedTemplateIsFollowed(t *testing.T) {
 	assert.Equal(t, at(40), e.intake.workloads[w].since)
 }
 
-func TestKindsThatAreNotInstalledAreLeftOut(t *testing.T) {
-	tests := map[string]struct {
-		answer func(request) (int, http.Header, any)
-		want   bool
-	}{
-		"the group is not there": {answer: func(request) (int, http.Header, any) {
-			return failure(apierrors.NewNotFound(schema.GroupResource{}, ""))
-		}},
-		"the group is there for others": {answer: func(request) (int, http.Header, any) {
-			return http.StatusOK, nil, metav1.APIResourceList{APIResources: []metav1.APIResource{{Name: "workflows"}}}
-		}},
-		"it is there": {answer: func(request) (int, http.Header, any) {
-			return http.StatusOK, nil, metav1.APIResourceList{APIResources: []metav1.APIResource{{Name: "rollouts"}, {Name: "deploymentconfigs"}}}
-		}, want: true},
-		"nobody knows": {answer: func(request) (int, http.Header, any) {
-			return failure(apierrors.NewInternalError(errAnswer))
-		}, want: true},
-	}
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			e := newTestEngine(t, play(t, tc.answer).config, new(told))
-			var got []reloader.WorkloadKind
-			for _, k := range e.servedKinds(t.Context()) {
-				got = append(got, k.Name)
-			}
-			want := []reloader.WorkloadKind{reloader.Deployment, reloader.StatefulSet, reloader.DaemonSet, reloader.CronJob, reloader.Job}
-			if tc.want {
-				want = append(want, reloader.Rollout, reloader.DeploymentConfig)
-			}
-			assert.Equal(t, want, got)
-		})
-	}
-}
-
 func TestOnlyACronJobsTemplateIsForLater(t *testing.T) {
 	for _, k := range kind.All() {
 		assert.Equal(t, k.Name != reloader.CronJob, startsPods(k.Name), k.Name)

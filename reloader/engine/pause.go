@@ -62,11 +62,11 @@ func (e *Engine) pauseGone(w reloader.Workload) {
 	}
 }
 
-// pauseGoneExcept forgets the Deployments that are not in present, if that is
-// all of them.
-func (e *Engine) pauseGoneExcept(k reloader.WorkloadKind, present map[reloader.Workload]struct{}) {
+// pauseGoneExcept forgets the Deployments of a namespace that are not in
+// present, if that is all of its workloads of kind k; an empty namespace is all.
+func (e *Engine) pauseGoneExcept(k reloader.WorkloadKind, namespace string, present map[reloader.Workload]struct{}) {
 	if k == reloader.Deployment {
-		e.pauses.goneExcept(present)
+		e.pauses.goneExcept(namespace, present)
 		e.metrics.Paused(e.pauses.count())
 	}
 }

@@ -75,13 +75,14 @@ func (p *pauses) gone(w reloader.Workload) {
 	delete(p.concerned, w)
 }
 
-// goneExcept forgets all that are not in present.
-func (p *pauses) goneExcept(present map[reloader.Workload]struct{}) {
+// goneExcept forgets all of a namespace, or of all namespaces if that is empty,
+// that are not in present.
+func (p *pauses) goneExcept(namespace string, present map[reloader.Workload]struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	maps.DeleteFunc(p.concerned, func(w reloader.Workload, _ pauseMarks) bool {
 		_, ok := present[w]
-		return !ok
+		return !ok && (namespace == "" || w.Namespace == namespace)
 	})
 }
 

@@ -20,6 +20,8 @@ const (
 // queues hold keys only. A key that is in a queue twice is there once, and no
 // two workers have the same key at the same time.
 type queues struct {
+	// namespaces: namespaces that join.
+	namespaces workqueue.TypedRateLimitingInterface[namespaceKey]
 	// resolve: workloads whose references have to be read.
 	resolve workqueue.TypedRateLimitingInterface[reloader.Workload]
 	// sources: sources that have to be read; without a name, all those of
@@ -34,10 +36,11 @@ type queues struct {
 // newQueues returns queues that count in m; nil counts nothing.
 func newQueues(c clock.WithTicker, m workqueue.MetricsProvider) *queues {
 	return &queues{
-		resolve:   newQueue[reloader.Workload]("resolve", c, m),
-		sources:   newQueue[reloader.Source]("sources", c, m),
-		workloads: newQueue[reloader.Workload]("workloads", c, m),
-		carriers:  newQueue[reloader.Workload]("carriers", c, m),
+		namespaces: newQueue[namespaceKey]("namespaces", c, m),
+		resolve:    newQueue[reloader.Workload]("resolve", c, m),
+		sources:    newQueue[reloader.Source]("sources", c, m),
+		workloads:  newQueue[reloader.Workload]("workloads", c, m),
+		carriers:   newQueue[reloader.Workload]("carriers", c, m),
 	}
 }
 
@@ -55,6 +58,7 @@ func (q *queues) reload(w reloader.Workload, window time.Duration) {
 }
 
 func (q *queues) shutDown() {
+	q.namespaces.ShutDown()
 	q.resolve.ShutDown()
 	q.sources.ShutDown()
 	q.workloads.ShutDown()

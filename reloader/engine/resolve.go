@@ -33,13 +33,17 @@ func (e *Engine) resolve(ctx context.Context, w reloader.Workload) error {
 	case apierrors.IsNotFound(err):
 		// The event of its deletion comes.
 		return nil
+	case apierrors.IsForbidden(err):
+		e.unresolvable(k, w, err)
+		return nil
 	case err != nil:
 		return err
 	}
 	return e.supplied(ctx, m)
 }
 
-// resolveAll reads all workloads of a kind. Workers that come meanwhile wait
+// resolveAll reads all workloads of a kind, or, where not all namespaces are
+// watched, those of w's namespace. Workers that come meanwhile wait
 // for it, and find their own done.
 func (e *Engine) resolveAll(ctx context.Context, k kind.Kind, w reloader.Workload) error {
 	e.listing.Lock()
@@ -47,7 +51,7 @@ func (e *Engine) resolveAll(ctx context.Context, k kind.Kind, w reloader.Workloa
 	if !e.intake.open(w) {
 		return nil
 	}
-	return e.client.workloads(ctx, k, func(m *kind.Manifest) {
+	return e.client.workloads(ctx, k, around(e.scope, w.Namespace), func(m *kind.Manifest) {
 		// What borrows its template is not complete, and read by itself.
 		if e.intake.open(m.Workload()) && !m.Borrows {
 			_ = e.supplied(ctx, m)
@@ -74,4 +78,13 @@ func (e *Engine) supplied(ctx context.Context, m *kind.Manifest) error {
 		e.intake.again(w, at)
 	}
 	return nil
+}
+
+// tellOtherKeys says, once, that the webhook writes records of no use here. They
+// are worked out without, as if there was no webhook.
+func (e *Engine) tellOtherKeys(w reloader.Workload) {
+	e.toldOtherKeys.Do(func() {
+		e.log.Error(nil, "the webhook makes index records with other annotation keys; start it with the same annotation flags as the engine: until then it judges annotations that do not count, and every workload is read when it changes",
+			"workload", w.String())
+	})
 }

@@ -120,10 +120,10 @@ func (r *rotations) remove(class reloader.Source, name string) (last bool) {
 	return true
 }
 
-// listed takes in all reports that there are, after the start or after events
-// were missed, and returns the classes that have other content now, that have
+// listed takes in all reports of a namespace, or of all namespaces if that is
+// empty, after the start or after events were missed, and returns the classes that have other content now, that have
 // their first, or that no pod reports any more.
-func (r *rotations) listed(all []mountReport) (news []reloader.Source) {
+func (r *rotations) listed(namespace string, all []mountReport) (news []reloader.Source) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	// The order of the writes is the one in which events would have come.
@@ -147,6 +147,9 @@ func (r *rotations) listed(all []mountReport) (news []reloader.Source) {
 		}
 	}
 	for class, c := range r.classes {
+		if namespace != "" && class.Namespace != namespace {
+			continue
+		}
 		for name := range c.mounts {
 			if !present[class][name] {
 				changed[class] = r.remove(class, name) || changed[class]

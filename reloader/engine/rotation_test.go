@@ -69,7 +69,7 @@ func (p *pods) list(holds ...string) {
 		}
 	}
 	before := p.content(vault())
-	p.told(before, len(p.listed(all)) > 0)
+	p.told(before, len(p.listed("", all)) > 0)
 }
 
 func TestWhichContentOfAClassIsPresent(t *testing.T) {

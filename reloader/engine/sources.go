@@ -61,6 +61,11 @@ func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
 		e.ledger.abandon(s, e.index.Depended)
 		return nil
 	}
+	if e.unseen(on) {
+		// Once it is allowed, its feed tells of it.
+		e.ledger.setAside(s)
+		return nil
+	}
 	if s.Kind == reloader.SecretProviderClass {
 		return e.readClass(ctx, s)
 	}
@@ -77,6 +82,9 @@ func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
 	switch {
 	case apierrors.IsNotFound(err):
 		e.lookAtNothing(s)
+		return nil
+	case apierrors.IsForbidden(err):
+		e.unreadable(s.Kind, err, s)
 		return nil
 	case err == nil:
 		err = e.lookAt(ctx, s, object)
@@ -100,6 +108,11 @@ func (e *Engine) searchShelf(ctx context.Context, on shelf) error {
 	if len(searchers) == 0 && len(waiting) == 0 {
 		return nil
 	}
+	if e.unseen(on) {
+		e.ledger.setAside(waiting...)
+		e.ledger.searched(on, searchers)
+		return nil
+	}
 	var outdated error
 	err := e.client.sources(ctx, on.kind, on.namespace, func(object readable) {
 		s := reloader.Source{Kind: on.kind, Namespace: on.namespace, Name: object.GetName()}
@@ -118,6 +131,11 @@ func (e *Engine) searchShelf(ctx context.Context, on shelf) error {
 			e.queues.sources.Add(s)
 		}
 	})
+	if apierrors.IsForbidden(err) {
+		e.unreadable(on.kind, err, waiting...)
+		e.ledger.searched(on, searchers)
+		return nil
+	}
 	if err := errors.Join(err, outdated); err != nil {
 		e.ledger.putBack(waiting...)
 		return err
@@ -136,6 +154,10 @@ var errOutdated = errors.New("another reading is newer")
 // reloaded whom its content has not reached. Nothing of the content outlives
 // the call.
 func (e *Engine) lookAt(ctx context.Context, s reloader.Source, object readable) error {
+	if !e.scope.SelectsSource(s.Kind, object.GetLabels()) {
+		e.ledger.unselected(s)
+		return nil
+	}
 	c := content{
 		version: versionOf(object.GetResourceVersion()),
 		written: dataWritten(object),

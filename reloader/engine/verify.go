@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"k8s-reloader/reloader/kind"
@@ -14,7 +15,7 @@ import (
 // to time, at moments that two engines do not share.
 func (e *Engine) verifyRegularly(ctx context.Context) {
 	if e.verifyInterval < 0 {
-		e.tidy()
+		e.tidy(ctx)
 		return
 	}
 	const spread = 0.4
@@ -37,32 +38,43 @@ func (e *Engine) verifyRegularly(ctx context.Context) {
 // webhook that changed the template after ours.
 func (e *Engine) Verify(ctx context.Context) error {
 	var failed error
-	for _, k := range e.servedKinds(ctx) {
-		err := e.client.workloads(ctx, k, func(m *kind.Manifest) {
-			if _, err := e.complete(ctx, m); err != nil {
-				// The next pass comes, and an event before it if there is need.
-				e.log.Error(err, "cannot verify", "workload", m.Workload().String())
-				return
+	for _, k := range e.kinds() {
+		for _, in := range e.verified() {
+			err := e.client.workloads(ctx, k, in, func(m *kind.Manifest) {
+				if _, err := e.complete(ctx, m); err != nil {
+					// The next pass comes, and an event before it if there is need.
+					e.log.Error(err, "cannot verify", "workload", m.Workload().String())
+					return
+				}
+				if w := m.Workload(); e.intake.verify(m) {
+					e.reporter.Corrected(w)
+					e.log.Info("corrected the index", "workload", w.String())
+				}
+			})
+			if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+				continue // its feed tells, if there is something to tell
 			}
-			if w := m.Workload(); e.intake.verify(m) {
-				e.reporter.Corrected(w)
-				e.log.Info("corrected the index", "workload", w.String())
-			}
-		})
-		// A kind that cannot be listed keeps no other from being verified.
-		failed = errors.Join(failed, err)
+			failed = errors.Join(failed, err)
+		}
+	}
+	if failed != nil {
+		return failed
 	}
 	e.ledger.sweep(e.index.Depended)
 	e.limits.sweep()
-	e.tidy()
-	return failed
+	e.tidy(ctx)
+	return nil
 }
 
-// tidy drops from the checkpoint what no account asks for. That is not done
-// right after a start: a source that only patterns name has no account while it
-// does not exist, and what it held is asked for when it comes back.
-func (e *Engine) tidy() {
-	if e.checkpoint != nil {
-		e.checkpoint.Retain(e.ledger.all())
+// verified returns the areas of a verifying pass: what is in the index lies
+// within.
+func (e *Engine) verified() []area {
+	if e.scope.NamespaceSelector == nil {
+		return areas(e.scope)
 	}
+	var all []area
+	for _, name := range e.intake.selected() {
+		all = append(all, area{namespace: name})
+	}
+	return all
 }
