@@ -57,13 +57,11 @@ func (e *Engine) Verify(ctx context.Context) error {
 			failed = errors.Join(failed, err)
 		}
 	}
-	if failed != nil {
-		return failed
-	}
+	// What cannot be listed keeps nothing else from being verified.
 	e.ledger.sweep(e.index.Depended)
 	e.limits.sweep()
 	e.tidy(ctx)
-	return nil
+	return failed
 }
 
 // verified returns the areas of a verifying pass: what is in the index lies
