@@ -10,14 +10,16 @@
 //   - policy: annotations and flags -> policy, problems, decisions
 //   - record: what admission knows of a workload, written on the workload
 //   - fingerprint: content of a source -> keyed digest
+//   - scope: what is watched
 //   - index: source <-> workloads, in memory
 //   - kind: one file per workload kind: where its template is, how it is reloaded
 //   - engine: watches -> index -> queues -> reloads
 //   - report: outcomes -> events and metrics
 //   - api: health and metrics over HTTP
 //
-// reference, policy, record and fingerprint are pure: same input, same output,
-// no I/O, no clock, no environment. index is in memory and does no I/O either.
+// reference, policy, record, fingerprint and scope are pure: same input, same
+// output, no I/O, no clock, no environment. index is in memory and does no I/O
+// either.
 // The fence test beside this file holds that against the import graph.
 //
 // Admission lives in the module's webhook package, its certificates in certs.

@@ -53,6 +53,7 @@ func pure() []string {
 		module + "/reloader/policy/...",
 		module + "/reloader/record/...",
 		module + "/reloader/fingerprint/...",
+		module + "/reloader/scope/...",
 	}
 }
 
