@@ -77,11 +77,7 @@ func (l *ledger) open(from archive, fresh bool) {
 			a.unknown = !ok && !fresh && !a.read
 			continue
 		}
-		a.saved = entry
-		a.current, a.rolledOut = entry.Fingerprint, entry.Fingerprint
-		if entry.Version == inMotion {
-			a.current, a.rolledOut = mixed, mixed
-		}
+		a.restore(entry)
 		if a.heard != entry.Version || entry.Version == inMotion || len(a.newcomers) > 0 {
 			a.dirty = true
 			continue
@@ -91,6 +87,27 @@ func (l *ledger) open(from archive, fresh bool) {
 		}
 		a.read, a.absent, a.dirty = true, false, false
 		a.version, a.written = entry.Version, moment{version: entry.Version}
+	}
+}
+
+// restore goes on from an entry of the archive.
+func (a *account) restore(entry checkpoint.Entry) {
+	a.saved = entry
+	a.current, a.rolledOut = entry.Fingerprint, entry.Fingerprint
+	if entry.Version == inMotion {
+		a.current, a.rolledOut = mixed, mixed
+	}
+}
+
+// remember makes a new account go on where the archive ends, if it still tells
+// of s: a source whose namespace was not selected, or that was not there at the
+// start and that only a pattern had brought in. l.mu is held.
+func (l *ledger) remember(s reloader.Source, a *account) {
+	if l.archive == nil {
+		return
+	}
+	if entry, ok := l.archive.Lookup(s); ok {
+		a.restore(entry)
 	}
 }
 

@@ -132,12 +132,13 @@ func (c *client) workload(ctx context.Context, k kind.Kind, w reloader.Workload)
 	return k.Manifest(object), nil
 }
 
-// workloads calls visit for every workload of a kind, a chunk in memory at a
-// time.
-func (c *client) workloads(ctx context.Context, k kind.Kind, visit func(*kind.Manifest)) error {
+// workloads calls visit for every workload of a kind in an area, a chunk in
+// memory at a time.
+func (c *client) workloads(ctx context.Context, k kind.Kind, in area, visit func(*kind.Manifest)) error {
 	err := inChunks(func(options *metav1.ListOptions) (string, error) {
+		options.FieldSelector = in.fields
 		list := k.NewList()
-		err := c.apps.Get().Resource(k.Resource.Resource).
+		err := c.apps.Get().Namespace(in.namespace).Resource(k.Resource.Resource).
 			VersionedParams(options, metav1.ParameterCodec).MaxRetries(0).Do(ctx).Into(list)
 		if err != nil {
 			return "", err
@@ -147,6 +148,26 @@ func (c *client) workloads(ctx context.Context, k kind.Kind, visit func(*kind.Ma
 	})
 	if err != nil {
 		return fmt.Errorf("list %ss: %w", k.Name, err)
+	}
+	return nil
+}
+
+// metadataOf calls visit for every object of a resource in an area, a chunk in
+// memory at a time.
+func (c *client) metadataOf(ctx context.Context, resource schema.GroupVersionResource, in area, visit func(*metav1.PartialObjectMetadata)) error {
+	err := inChunks(func(options *metav1.ListOptions) (string, error) {
+		options.FieldSelector = in.fields
+		list, err := c.metadata.Resource(resource).Namespace(in.namespace).List(ctx, *options)
+		if err != nil {
+			return "", err
+		}
+		for i := range list.Items {
+			visit(&list.Items[i])
+		}
+		return list.Continue, nil
+	})
+	if err != nil {
+		return fmt.Errorf("list %s: %w", resource.GroupResource(), err)
 	}
 	return nil
 }

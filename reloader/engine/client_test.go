@@ -125,7 +125,7 @@ func TestListsFollowTheContinueTokens(t *testing.T) {
 			},
 			list: func(c *client, visit func(string)) error {
 				k, _ := kind.ByName(reloader.StatefulSet)
-				return c.workloads(t.Context(), k, func(m *kind.Manifest) { visit(m.Meta.Name) })
+				return c.workloads(t.Context(), k, area{}, func(m *kind.Manifest) { visit(m.Meta.Name) })
 			},
 			wantPath: "/apis/apps/v1/statefulsets",
 		},
@@ -168,7 +168,7 @@ func TestNoRequestIsTriedAgainHere(t *testing.T) {
 		"a read of a source":   func(ctx context.Context) error { _, err := c.source(ctx, settings); return err },
 		"a list of sources":    func(ctx context.Context) error { return c.sources(ctx, reloader.Secret, "shop", nil) },
 		"a read of a workload": func(ctx context.Context) error { _, err := c.workload(ctx, k, web); return err },
-		"a list of workloads":  func(ctx context.Context) error { return c.workloads(ctx, k, nil) },
+		"a list of workloads":  func(ctx context.Context) error { return c.workloads(ctx, k, area{}, nil) },
 		"a patch": func(ctx context.Context) error {
 			_, err := c.patch(ctx, k, web, types.StrategicMergePatchType, []byte("{}"))
 			return err

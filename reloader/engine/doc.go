@@ -4,6 +4,8 @@
 // Its parts, in the order in which a change travels:
 //
 //   - watch.go: metadata-only watches; their handlers do look-ups, no I/O
+//     (feeds.go, which there are; watcher.go, discovery.go, refusals.go, what
+//     is not served or forbidden; namespaces.go, those that labels select)
 //   - intake.go: a workload's references, from its index record if that may be
 //     trusted, else from one read of the workload (resolve.go)
 //   - sources.go: one read of a source that changed, its fingerprint

@@ -14,18 +14,19 @@ import (
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 
-	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/checkpoint"
 	"k8s-reloader/reloader/fingerprint"
 	"k8s-reloader/reloader/index"
 	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/scope"
 )
 
 // Engine turns changes of sources into reloads. Make one with New and run it
 // once.
 type Engine struct {
 	settings       policy.Settings
+	scope          scope.Scope
 	strategy       kind.Strategy
 	workers        int
 	verifyInterval time.Duration
@@ -44,6 +45,11 @@ type Engine struct {
 
 	rollouts *rollouts
 	rivals   *rivals
+	watcher  *watcher
+	refusals *refusals
+	// workloads are the feeds of workloads once Run has begun, feeds all there
+	// are once it has begun to lead.
+	workloads, feeds []*feed
 
 	checkpoint *checkpoint.Store // nil without
 	lease      Lease             // nil without
@@ -65,6 +71,7 @@ func New(o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		settings:       o.Settings,
+		scope:          o.Scope,
 		strategy:       o.Strategy,
 		workers:        o.Workers,
 		verifyInterval: o.VerifyInterval,
@@ -82,8 +89,20 @@ func New(o Options) (*Engine, error) {
 		recent:         newRecent(),
 		checkpoint:     o.Checkpoint,
 		lease:          o.Lease,
+		refusals:       newRefusals(),
+	}
+	e.watcher = &watcher{
+		client:    c.metadata,
+		discovery: newDiscovery(c.core, o.LookInterval, o.Clock, o.Log),
+		refusals:  e.refusals,
+		interval:  o.LookInterval,
+		clock:     o.Clock,
+		log:       o.Log,
 	}
 	e.intake = newIntake(o.Settings, o.CoalesceWindow, e.index, e.ledger, e.queues)
+	if o.Scope.NamespaceSelector != nil {
+		e.intake.selection = &selection{namespaces: map[string]*joining{}}
+	}
 	return e, nil
 }
 
@@ -105,7 +124,14 @@ func (e *Engine) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
-	if !e.watch(ctx, &watching, e.workloadFeeds()) {
+	watching.Go(func() { e.watcher.discovery.run(ctx) })
+	e.workloads = e.workloadFeeds()
+	if !e.watch(ctx, &watching, e.namespaceFeeds()) {
+		return nil
+	}
+	e.intake.watchWorkloads()
+	watching.Go(func() { work(ctx, e, e.queues.namespaces, e.joinNamespace) })
+	if !e.watch(ctx, &watching, e.workloads) {
 		return nil
 	}
 	// What the lists have brought is complete now: many of the same kind are
@@ -113,7 +139,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	for range e.workers {
 		watching.Go(func() { work(ctx, e, e.queues.resolve, e.resolve) })
 	}
-	if !e.until(ctx, e.intake.allResolved) {
+	if !e.until(ctx, e.allResolved) {
 		return nil
 	}
 	// Sources come after workloads, so that the versions of all those that
@@ -127,31 +153,6 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	e.ready.Store(true)
 	return e.lease.Hold(ctx, e.lead)
-}
-
-func (e *Engine) workloadFeeds() (feeds []*feed) {
-	for _, k := range kind.All() {
-		feeds = append(feeds, e.workloadFeed(k))
-	}
-	return feeds
-}
-
-func (e *Engine) sourceFeeds() (feeds []*feed) {
-	for _, k := range reloader.SourceKinds() {
-		if e.settings.Enabled(k) && k != reloader.SecretProviderClass {
-			feeds = append(feeds, e.sourceFeed(k))
-		}
-	}
-	return feeds
-}
-
-// watch runs the feeds and returns when all are in sync, or false when ctx is
-// done.
-func (e *Engine) watch(ctx context.Context, watching *sync.WaitGroup, feeds []*feed) bool {
-	for _, f := range feeds {
-		watching.Go(func() { f.run(ctx, e.client.metadata, e.log) })
-	}
-	return synced(ctx, feeds)
 }
 
 // lead reloads until ctx is done: a start, and the take-over from another
@@ -190,9 +191,6 @@ func (e *Engine) lead(ctx context.Context) {
 	e.ready.Store(true)
 	stats := e.Stats()
 	e.log.Info("ready", "workloads", stats.Workloads, "sources", stats.Sources, "after", e.clock.Since(started).String())
-	if e.checkpoint != nil {
-		e.checkpoint.Retain(e.ledger.all())
-	}
 	workers.Go(func() { e.verifyRegularly(ctx) })
 	workers.Go(func() { e.watchRollouts(ctx) })
 	select {
@@ -249,17 +247,6 @@ func (e *Engine) keep(ctx context.Context) {
 		}
 		return
 	}
-}
-
-func synced(ctx context.Context, feeds []*feed) bool {
-	for _, f := range feeds {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-f.synced:
-		}
-	}
-	return true
 }
 
 // until waits for the condition, and reports false if ctx is done before.

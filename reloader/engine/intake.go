@@ -32,6 +32,8 @@ type intake struct {
 	// saves reading them again.
 	workloads  map[reloader.Workload]*tracked
 	unresolved int
+	// selection is nil if no labels select namespaces.
+	selection *selection
 }
 
 // tracked is what is known of one workload besides its index entry.
@@ -85,6 +87,13 @@ func (in *intake) observe(w reloader.Workload, meta metav1.Object, since moment)
 	keys := in.hash(meta.GetAnnotations())
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	if since, ok := in.selection.lets(w, since); ok {
+		in.note(w, meta, keys, since)
+	}
+}
+
+// note is observe for a workload that is let in. in.mu is held.
+func (in *intake) note(w reloader.Workload, meta metav1.Object, keys uint64, since moment) {
 	t := in.workloads[w]
 	if t != nil && t.uid != meta.GetUID() {
 		in.drop(w, t)
@@ -280,17 +289,19 @@ func (in *intake) drop(w reloader.Workload, t *tracked) {
 func (in *intake) deleted(w reloader.Workload) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	in.selection.touch(w)
 	if t := in.workloads[w]; t != nil {
 		in.drop(w, t)
 	}
 }
 
-// deletedExcept forgets the workloads of a kind that are not in present.
-func (in *intake) deletedExcept(k reloader.WorkloadKind, present map[reloader.Workload]struct{}) {
+// deletedExcept forgets the workloads of a kind in a namespace, or in all of
+// them if it is empty, that are not in present.
+func (in *intake) deletedExcept(k reloader.WorkloadKind, namespace string, present map[reloader.Workload]struct{}) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for w, t := range in.workloads {
-		if _, ok := present[w]; !ok && w.Kind == k {
+		if _, ok := present[w]; !ok && w.Kind == k && (namespace == "" || w.Namespace == namespace) {
 			in.drop(w, t)
 		}
 	}

@@ -791,10 +791,10 @@ func TestDeletedExcept(t *testing.T) {
 	in.observe(other, newApp(other).meta(), at(10))
 	require.False(t, in.allResolved())
 
-	in.deletedExcept(reloader.Deployment, map[reloader.Workload]struct{}{web: {}})
+	in.deletedExcept(reloader.Deployment, "", map[reloader.Workload]struct{}{web: {}})
 	assert.True(t, in.allResolved())
 	assert.Len(t, in.workloads, 2)
-	in.deletedExcept(reloader.Deployment, nil)
+	in.deletedExcept(reloader.Deployment, "", nil)
 	assert.Len(t, in.workloads, 1)
 	assert.Equal(t, []reloader.Source{settings}, in.index.DependsOn(worker))
 }

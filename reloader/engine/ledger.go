@@ -29,6 +29,9 @@ type ledger struct {
 	// searchers have name patterns, and have brought them in at that moment:
 	// the shelf has to be searched for what they match.
 	searchers map[shelf]map[reloader.Workload]moment
+	// suspended namespaces have been left, rejoined ones selected since the
+	// start.
+	suspended, rejoined map[string]struct{}
 }
 
 func newLedger() *ledger {
@@ -65,6 +68,7 @@ func (l *ledger) join(w reloader.Workload, since moment, gained ...reloader.Sour
 		}
 		a := l.account(s)
 		a.dirty = a.dirty || !a.read
+		l.lookBackAt(s, a, since)
 		late := since != (moment{}) && (!a.read || !a.absent && a.written.after(since))
 		if late {
 			put(&a.newcomers, w, since)
@@ -85,7 +89,7 @@ func (l *ledger) join(w reloader.Workload, since moment, gained ...reloader.Sour
 func (l *ledger) created(s reloader.Source) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.sources[s] == nil {
+	if _, suspended := l.suspended[s.Namespace]; l.sources[s] == nil && !suspended {
 		l.sources[s] = &account{read: true, absent: true}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"k8s-reloader/reloader/fingerprint"
 	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/scope"
 )
 
 // Options of an engine. The zero value of a field with a default means the
@@ -25,6 +26,12 @@ type Options struct {
 	Key fingerprint.Key
 	// Settings take part in every decision.
 	Settings policy.Settings
+	// Scope is what is watched; default everything.
+	Scope scope.Scope
+	// LookInterval is the time, more or less, between two looks at what could
+	// not be watched: an API that is not served, a kind that is forbidden;
+	// default 1 min.
+	LookInterval time.Duration
 	// Strategy of the reloads; default kind.EnvVars.
 	Strategy kind.Strategy
 	// CoalesceWindow is how long a workload waits after a change for others
@@ -72,6 +79,7 @@ type Lease interface {
 const (
 	defaultWorkers        = 32
 	defaultVerifyInterval = 6 * time.Hour
+	defaultLookInterval   = time.Minute
 	// DefaultReloadsPerWorkload opens the breaker at the 11th reload within
 	// 10 minutes.
 	DefaultReloadsPerWorkload = 10
@@ -80,6 +88,9 @@ const (
 func (o Options) withDefaults() Options {
 	if o.Strategy == "" {
 		o.Strategy = kind.EnvVars
+	}
+	if o.LookInterval == 0 {
+		o.LookInterval = defaultLookInterval
 	}
 	if o.VerifyInterval == 0 {
 		o.VerifyInterval = defaultVerifyInterval
@@ -112,6 +123,12 @@ func (o Options) Validate() error {
 		if _, err := kind.ParseStrategy(string(o.Strategy)); err != nil {
 			problems = append(problems, err)
 		}
+	}
+	if err := o.Scope.Validate(); err != nil {
+		problems = append(problems, err)
+	}
+	if o.LookInterval < 0 {
+		problems = append(problems, fmt.Errorf("look interval %s is negative", o.LookInterval))
 	}
 	if o.CoalesceWindow < 0 {
 		problems = append(problems, fmt.Errorf("coalesce window %s is negative", o.CoalesceWindow))

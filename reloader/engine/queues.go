@@ -20,6 +20,8 @@ const (
 // queues hold keys only. A key that is in a queue twice is there once, and no
 // two workers have the same key at the same time.
 type queues struct {
+	// namespaces: namespaces that join.
+	namespaces workqueue.TypedRateLimitingInterface[namespaceKey]
 	// resolve: workloads whose references have to be read.
 	resolve workqueue.TypedRateLimitingInterface[reloader.Workload]
 	// sources: sources that have to be read; without a name, all those of
@@ -31,9 +33,10 @@ type queues struct {
 
 func newQueues(c clock.WithTicker) *queues {
 	return &queues{
-		resolve:   newQueue[reloader.Workload]("resolve", c),
-		sources:   newQueue[reloader.Source]("sources", c),
-		workloads: newQueue[reloader.Workload]("workloads", c),
+		namespaces: newQueue[namespaceKey]("namespaces", c),
+		resolve:    newQueue[reloader.Workload]("resolve", c),
+		sources:    newQueue[reloader.Source]("sources", c),
+		workloads:  newQueue[reloader.Workload]("workloads", c),
 	}
 }
 
@@ -51,6 +54,7 @@ func (q *queues) reload(w reloader.Workload, window time.Duration) {
 }
 
 func (q *queues) shutDown() {
+	q.namespaces.ShutDown()
 	q.resolve.ShutDown()
 	q.sources.ShutDown()
 	q.workloads.ShutDown()

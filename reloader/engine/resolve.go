@@ -33,6 +33,9 @@ func (e *Engine) resolve(ctx context.Context, w reloader.Workload) error {
 	case apierrors.IsNotFound(err):
 		// The event of its deletion comes.
 		return nil
+	case apierrors.IsForbidden(err):
+		e.unresolvable(k, w, err)
+		return nil
 	case err != nil:
 		return err
 	}
@@ -40,7 +43,8 @@ func (e *Engine) resolve(ctx context.Context, w reloader.Workload) error {
 	return nil
 }
 
-// resolveAll reads all workloads of a kind. Workers that come meanwhile wait
+// resolveAll reads all workloads of a kind, or, where not all namespaces are
+// watched, those of w's namespace. Workers that come meanwhile wait
 // for it, and find their own done.
 func (e *Engine) resolveAll(ctx context.Context, k kind.Kind, w reloader.Workload) error {
 	e.listing.Lock()
@@ -48,7 +52,7 @@ func (e *Engine) resolveAll(ctx context.Context, k kind.Kind, w reloader.Workloa
 	if !e.intake.open(w) {
 		return nil
 	}
-	return e.client.workloads(ctx, k, func(m *kind.Manifest) {
+	return e.client.workloads(ctx, k, around(e.scope, w.Namespace), func(m *kind.Manifest) {
 		if e.intake.open(m.Workload()) {
 			e.supplied(m)
 		}

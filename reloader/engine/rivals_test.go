@@ -125,7 +125,7 @@ func TestWhoTakesBackThreeReloadsIsReported(t *testing.T) {
 	r := new(told)
 	e := newTestEngine(t, server.config, r)
 	settled(t, e.intake, a)
-	feed, k := e.workloadFeed(kindOf(t, web)), kindOf(t, web)
+	feed, k := e.workloadFeed(kindOf(t, web), area{}), kindOf(t, web)
 	template := object.Spec.Template.DeepCopy()
 	version := uint64(20)
 	for round := range rivalRounds {
@@ -160,7 +160,7 @@ func TestGoingBackToContentAfterARolloutUndoStartsPods(t *testing.T) {
 	server := deployments(t, object)
 	e := newTestEngine(t, server.config, new(told))
 	settled(t, e.intake, a)
-	feed := e.workloadFeed(kindOf(t, web))
+	feed := e.workloadFeed(kindOf(t, web), area{})
 	hears := func(version string, fields ...metav1.ManagedFieldsEntry) {
 		meta := *object.ObjectMeta.DeepCopy()
 		meta.ResourceVersion, meta.ManagedFields = version, fields

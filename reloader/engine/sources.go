@@ -55,6 +55,11 @@ func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
 		e.ledger.abandon(s, e.index.Depended)
 		return nil
 	}
+	if e.unseen(on) {
+		// Once it is allowed, its feed tells of it.
+		e.ledger.setAside(s)
+		return nil
+	}
 	due, first := e.ledger.take(s)
 	if !due {
 		return nil
@@ -68,6 +73,9 @@ func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
 	switch {
 	case apierrors.IsNotFound(err):
 		e.ledger.look(s, content{absent: true}, nil)
+		return nil
+	case apierrors.IsForbidden(err):
+		e.unreadable(s.Kind, err, s)
 		return nil
 	case err == nil:
 		err = e.lookAt(s, object)
@@ -85,6 +93,11 @@ func (e *Engine) searchShelf(ctx context.Context, on shelf) error {
 	searchers := e.ledger.searchersOn(on)
 	waiting := e.ledger.takeUnread(on)
 	if len(searchers) == 0 && len(waiting) == 0 {
+		return nil
+	}
+	if e.unseen(on) {
+		e.ledger.setAside(waiting...)
+		e.ledger.searched(on, searchers)
 		return nil
 	}
 	var outdated error
@@ -105,6 +118,11 @@ func (e *Engine) searchShelf(ctx context.Context, on shelf) error {
 			e.queues.sources.Add(s)
 		}
 	})
+	if apierrors.IsForbidden(err) {
+		e.unreadable(on.kind, err, waiting...)
+		e.ledger.searched(on, searchers)
+		return nil
+	}
 	if err := errors.Join(err, outdated); err != nil {
 		e.ledger.putBack(waiting...)
 		return err
@@ -121,6 +139,10 @@ var errOutdated = errors.New("another reading is newer")
 // reloaded whom its content has not reached. Nothing of the content outlives
 // the call.
 func (e *Engine) lookAt(s reloader.Source, object readable) error {
+	if !e.scope.SelectsSource(s.Kind, object.GetLabels()) {
+		e.ledger.unselected(s)
+		return nil
+	}
 	c := content{
 		version: versionOf(object.GetResourceVersion()),
 		written: dataWritten(object),

@@ -2,8 +2,10 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"k8s-reloader/reloader/kind"
@@ -13,6 +15,7 @@ import (
 // to time, at moments that two engines do not share.
 func (e *Engine) verifyRegularly(ctx context.Context) {
 	if e.verifyInterval < 0 {
+		e.tidy(ctx)
 		return
 	}
 	const spread = 0.4
@@ -34,18 +37,37 @@ func (e *Engine) verifyRegularly(ctx context.Context) {
 // the index has wrong: a record that fits and yet says something else, or a
 // webhook that changed the template after ours.
 func (e *Engine) Verify(ctx context.Context) error {
-	for _, k := range kind.All() {
-		err := e.client.workloads(ctx, k, func(m *kind.Manifest) {
-			if w := m.Workload(); e.intake.verify(m) {
-				e.reporter.Corrected(w)
-				e.log.Info("corrected the index", "workload", w.String())
+	var failed error
+	for _, k := range e.kinds() {
+		for _, in := range e.verified() {
+			err := e.client.workloads(ctx, k, in, func(m *kind.Manifest) {
+				if w := m.Workload(); e.intake.verify(m) {
+					e.reporter.Corrected(w)
+					e.log.Info("corrected the index", "workload", w.String())
+				}
+			})
+			if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+				continue // its feed tells, if there is something to tell
 			}
-		})
-		if err != nil {
-			return err
+			failed = errors.Join(failed, err)
 		}
 	}
+	// What cannot be listed keeps nothing else from being verified.
 	e.ledger.sweep(e.index.Depended)
 	e.limits.sweep()
-	return nil
+	e.tidy(ctx)
+	return failed
+}
+
+// verified returns the areas of a verifying pass: what is in the index lies
+// within.
+func (e *Engine) verified() []area {
+	if e.scope.NamespaceSelector == nil {
+		return areas(e.scope)
+	}
+	var all []area
+	for _, name := range e.intake.selected() {
+		all = append(all, area{namespace: name})
+	}
+	return all
 }

@@ -1,20 +1,14 @@
 package engine
 
 import (
-	"context"
 	"fmt"
+	"slices"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	utilnet "k8s.io/apimachinery/pkg/util/net"
-	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/klog/v2"
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/kind"
@@ -25,6 +19,16 @@ import (
 // memory. The handlers do no I/O.
 type feed struct {
 	resource schema.GroupVersionResource
+	// area and labels, a label selector, are what is watched of the resource.
+	area   area
+	labels string
+	// labelled is true if the handlers read labels.
+	labelled bool
+	// kind of the workloads that the feed hands on; empty if it is none of
+	// workloads.
+	kind reloader.WorkloadKind
+	// mu is held while something is handed on.
+	mu sync.Mutex
 	// seen is called for what is there; since is when it was written or, if it
 	// was listed, the earliest that it may have been since the last event; the
 	// zero moment is before we looked.
@@ -34,8 +38,12 @@ type feed struct {
 	// listed is called after seen was called for everything there is.
 	listed func(items []any)
 
-	synced   chan struct{}
-	syncOnce sync.Once
+	// settled is closed when the first list is handed on, or as soon as it is
+	// known that it does not come for now.
+	settled    chan struct{}
+	settleOnce sync.Once
+	// complete is true while the feed has handed on everything there is.
+	complete atomic.Bool
 	// newest is the version up to which no event was missed. Only the
 	// reflector's goroutine uses it.
 	newest uint64
@@ -71,8 +79,22 @@ func (f *feed) event(obj any, how arrival) error {
 	}
 	written := moment{version: versionOf(meta.ResourceVersion)}
 	f.newest = max(f.newest, written.version)
+	if f.labels != "" && how == created && writtenSince(meta) {
+		// It was there, and now has the labels.
+		how = updated
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.seen(meta, how, written)
 	return nil
+}
+
+// writtenSince reports whether somebody has written to an object since it was
+// created, as far as its metadata tell.
+func writtenSince(meta *metav1.PartialObjectMetadata) bool {
+	return slices.ContainsFunc(meta.ManagedFields, func(f metav1.ManagedFieldsEntry) bool {
+		return f.Time != nil && f.Time.After(meta.CreationTimestamp.Time)
+	})
 }
 
 // Delete implements cache.ReflectorStore.
@@ -82,6 +104,8 @@ func (f *feed) Delete(obj any) error {
 		return err
 	}
 	f.newest = max(f.newest, versionOf(meta.ResourceVersion))
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.deleted(meta)
 	return nil
 }
@@ -89,6 +113,8 @@ func (f *feed) Delete(obj any) error {
 // Replace implements cache.ReflectorStore: the first list, or the one after
 // events were missed.
 func (f *feed) Replace(items []any, resourceVersion string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	// What happened since the last event may have happened right after it.
 	since := moment{version: f.newest}
 	for _, item := range items {
@@ -100,8 +126,28 @@ func (f *feed) Replace(items []any, resourceVersion string) error {
 	}
 	f.listed(items)
 	f.newest = max(f.newest, versionOf(resourceVersion))
-	f.syncOnce.Do(func() { close(f.synced) })
+	f.complete.Store(true)
+	f.settle()
 	return nil
+}
+
+// settle lets those go on who wait for the first list.
+func (f *feed) settle() { f.settleOnce.Do(func() { close(f.settled) }) }
+
+// absent notes that the API is not served, so that there is nothing to hand on.
+func (f *feed) absent() {
+	f.complete.Store(true)
+	f.settle()
+}
+
+// gone notes that the API, which was served, is so no more. What is there when
+// it comes back is seen for the first time.
+func (f *feed) gone() {
+	if f.newest > 0 {
+		f.listed(nil)
+		f.newest = 0
+	}
+	f.absent()
 }
 
 // Resync implements cache.ReflectorStore; nothing is kept that could be
@@ -123,7 +169,9 @@ func (f *feed) Transformer() cache.TransformFunc {
 			return nil, err
 		}
 		meta.ManagedFields = nil
-		meta.Labels = nil
+		if !f.labelled {
+			meta.Labels = nil
+		}
 		meta.OwnerReferences = nil
 		return meta, nil
 	}
@@ -137,53 +185,15 @@ func metadataOf(obj any) (*metav1.PartialObjectMetadata, error) {
 	return meta, nil
 }
 
-// run watches until ctx is done.
-func (f *feed) run(ctx context.Context, client metadata.Interface, logger klog.Logger) {
-	resource := client.Resource(f.resource)
-	lw := cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-			return reached(ctx, logger, func() (runtime.Object, error) { return resource.List(ctx, options) })
-		},
-		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-			return reached(ctx, logger, func() (watch.Interface, error) { return resource.Watch(ctx, options) })
-		},
-	}, client)
-	r := cache.NewReflectorWithOptions(lw, &metav1.PartialObjectMetadata{}, f, cache.ReflectorOptions{
-		Logger:          &logger,
-		Name:            "engine",
-		TypeDescription: f.resource.Resource,
-	})
-	r.RunWithContext(ctx)
-}
-
-// reached repeats a request for as long as nobody listens. A reflector would do
-// so, too, but without a word, and deaf to ctx for up to half a minute.
-func reached[T any](ctx context.Context, logger klog.Logger, request func() (T, error)) (T, error) {
-	const firstWait, lastWait = 500 * time.Millisecond, 15 * time.Second
-	for delay := firstWait; ; delay = min(2*delay, lastWait) {
-		answer, err := request()
-		if !utilnet.IsConnectionRefused(err) {
-			return answer, err
-		}
-		logger.Info("cannot reach the API server, trying again", "reason", err.Error())
-		timer := time.NewTimer(wait.Jitter(delay, 0.5))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return answer, ctx.Err()
-		case <-timer.C:
-		}
-	}
-}
-
 // sourceFeed hands the events of a kind of source to the engine.
-func (e *Engine) sourceFeed(of reloader.SourceKind) *feed {
+func (e *Engine) sourceFeed(of reloader.SourceKind, in area) *feed {
 	named := func(meta *metav1.PartialObjectMetadata) reloader.Source {
 		return reloader.Source{Kind: of, Namespace: meta.Namespace, Name: meta.Name}
 	}
-	return &feed{
+	return e.newFeed(&feed{
 		resource: sourceResource(of),
-		synced:   make(chan struct{}),
+		area:     in,
+		labels:   e.sourceLabels(of),
 		seen: func(meta *metav1.PartialObjectMetadata, how arrival, _ moment) {
 			e.sourceSeen(of, meta, how)
 		},
@@ -196,23 +206,27 @@ func (e *Engine) sourceFeed(of reloader.SourceKind) *feed {
 				}
 			}
 			for _, s := range e.ledger.known(of) {
-				if _, ok := present[s]; !ok {
+				if _, ok := present[s]; !ok && (in.namespace == "" || s.Namespace == in.namespace) {
 					e.sourceDeleted(s)
 				}
 			}
 		},
-	}
+	})
 }
 
 // workloadFeed hands the events of a kind of workload to the engine.
-func (e *Engine) workloadFeed(k kind.Kind) *feed {
+func (e *Engine) workloadFeed(k kind.Kind, in area) *feed {
 	named := func(meta *metav1.PartialObjectMetadata) reloader.Workload {
 		return reloader.Workload{Kind: k.Name, Namespace: meta.Namespace, Name: meta.Name}
 	}
-	return &feed{
+	return e.newFeed(&feed{
 		resource: k.Resource,
-		synced:   make(chan struct{}),
+		area:     in,
+		kind:     k.Name,
 		seen: func(meta *metav1.PartialObjectMetadata, _ arrival, since moment) {
+			if !e.intake.selects(meta.Namespace) {
+				return
+			}
 			w := named(meta)
 			e.intake.observe(w, meta, since)
 			rounds, reload, by := e.rivals.seen(w, meta)
@@ -234,7 +248,7 @@ func (e *Engine) workloadFeed(k kind.Kind) *feed {
 			for _, item := range items {
 				present[named(item.(*metav1.PartialObjectMetadata))] = struct{}{}
 			}
-			e.intake.deletedExcept(k.Name, present)
+			e.intake.deletedExcept(k.Name, in.namespace, present)
 		},
-	}
+	})
 }

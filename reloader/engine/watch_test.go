@@ -31,7 +31,7 @@ func TestAFeedHandsOnWhatTheWatchBrings(t *testing.T) {
 	var deleted []string
 	var lists int
 	f := &feed{
-		synced: make(chan struct{}),
+		settled: make(chan struct{}),
 		seen: func(meta *metav1.PartialObjectMetadata, how arrival, since moment) {
 			seen = append(seen, event{meta.Name, how, since})
 		},
@@ -39,7 +39,7 @@ func TestAFeedHandsOnWhatTheWatchBrings(t *testing.T) {
 		listed:  func(items []any) { lists = len(items) },
 	}
 	require.NoError(t, f.Replace([]any{object("a", "3"), object("b", "9")}, "10"))
-	<-f.synced
+	<-f.settled
 	require.NoError(t, f.Add(object("c", "11")))
 	require.NoError(t, f.Update(object("a", "12")))
 	require.NoError(t, f.Delete(object("b", "13")))
@@ -84,7 +84,7 @@ func TestAListTellsWhatIsGone(t *testing.T) {
 	settled(t, e.intake, newApp(web))
 	present := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "settings", ResourceVersion: "1"}}
 
-	feed := e.sourceFeed(reloader.ConfigMap)
+	feed := e.sourceFeed(reloader.ConfigMap, area{})
 	require.NoError(t, feed.Replace([]any{present}, "10"))
 	assert.Empty(t, drain(e.queues.sources), "it is known in that version")
 	require.NoError(t, feed.Replace(nil, "20"))
@@ -92,7 +92,7 @@ func TestAListTellsWhatIsGone(t *testing.T) {
 	require.NoError(t, feed.Delete(present))
 	assert.Equal(t, []reloader.Source{settings}, drain(e.queues.sources))
 
-	require.NoError(t, e.workloadFeed(kindOf(t, web)).Replace(nil, "20"))
+	require.NoError(t, e.workloadFeed(kindOf(t, web), area{}).Replace(nil, "20"))
 	assert.Zero(t, e.Stats())
 	assert.Empty(t, e.ledger.sources)
 }

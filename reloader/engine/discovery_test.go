@@ -1,0 +1,259 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr/funcr"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/utils/clock"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/kind"
+)
+
+// extension is an API that the server of these tests comes to serve.
+var extension = schema.GroupVersionResource{Group: "deploys.example", Version: "v1", Resource: "rollouts"}
+
+// extensible is a server whose APIs and rights change.
+type extensible struct {
+	*script
+	mu sync.Mutex // guards everything below
+	// group and resource are served; closed is true if discovery is forbidden,
+	// forbidden if the resource is.
+	group, resource, closed, forbidden bool
+	// names of what is there.
+	names []string
+}
+
+func (x *extensible) set(change func(*extensible)) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	change(x)
+}
+
+func newExtensible(t *testing.T) *extensible {
+	t.Helper()
+	x := new(extensible)
+	x.script = play(t, func(r request) (int, http.Header, any) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		discovery := r.path == "/apis" || r.path == "/apis/deploys.example/v1"
+		switch {
+		case discovery && x.closed:
+			return failure(apierrors.NewForbidden(schema.GroupResource{}, "", errors.New("no")))
+		case r.path == "/apis":
+			list := metav1.APIGroupList{Groups: []metav1.APIGroup{{Name: "apps", Versions: []metav1.GroupVersionForDiscovery{{Version: "v1"}}}}}
+			if x.group {
+				list.Groups = append(list.Groups, metav1.APIGroup{Name: extension.Group, Versions: []metav1.GroupVersionForDiscovery{{Version: "v1"}}})
+			}
+			return http.StatusOK, nil, list
+		case discovery && x.group:
+			list := metav1.APIResourceList{APIResources: []metav1.APIResource{{Name: "others"}}}
+			if x.resource {
+				list.APIResources = append(list.APIResources, metav1.APIResource{Name: extension.Resource})
+			}
+			return http.StatusOK, nil, list
+		case !x.resource:
+			return failure(apierrors.NewNotFound(extension.GroupResource(), ""))
+		case x.forbidden:
+			return failure(apierrors.NewForbidden(extension.GroupResource(), "", errors.New("no")))
+		case strings.Contains(r.query, "sendInitialEvents="):
+			return failure(apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("watch").GroupKind(), "watch", nil))
+		case strings.Contains(r.query, "watch="):
+			return failure(apierrors.NewResourceExpired("list again"))
+		}
+		list := metav1.PartialObjectMetadataList{
+			TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadataList"},
+			ListMeta: metav1.ListMeta{ResourceVersion: "10"},
+		}
+		for _, name := range x.names {
+			list.Items = append(list.Items, metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, ResourceVersion: "5"}})
+		}
+		return http.StatusOK, nil, list
+	})
+	return x
+}
+
+// sights is what a feed has handed on last.
+type sights struct {
+	mu    sync.Mutex // guards everything below
+	names []string
+	since []moment
+	lines []string
+}
+
+func (s *sights) seen() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.names
+}
+
+// follow watches the extension until the test ends.
+func follow(t *testing.T, x *extensible) (*feed, *sights) {
+	t.Helper()
+	s := new(sights)
+	f := &feed{
+		resource: extension,
+		settled:  make(chan struct{}),
+		seen: func(_ *metav1.PartialObjectMetadata, _ arrival, since moment) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.since = append(s.since, since)
+		},
+		listed: func(items []any) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.names = nil
+			for _, item := range items {
+				s.names = append(s.names, item.(*metav1.PartialObjectMetadata).Name)
+			}
+		},
+	}
+	log := funcr.New(func(_, line string) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.lines = append(s.lines, line)
+	}, funcr.Options{})
+	c, err := newClient(x.config)
+	require.NoError(t, err)
+	const interval = 20 * time.Millisecond
+	w := &watcher{
+		client: c.metadata, discovery: newDiscovery(c.core, interval, clock.RealClock{}, log), refusals: newRefusals(),
+		interval: interval, clock: clock.RealClock{}, log: log,
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { w.discovery.run(ctx) })
+	running.Go(func() { w.run(ctx, f) })
+	t.Cleanup(func() { cancel(); running.Wait() })
+	return f, s
+}
+
+func settles(t *testing.T, f *feed) {
+	t.Helper()
+	select {
+	case <-f.settled:
+	case <-time.After(10 * time.Second):
+		require.Fail(t, "the start waits for it")
+	}
+}
+
+func TestAnAPIThatComesLaterIsWatchedFromThenOn(t *testing.T) {
+	tests := map[string]struct {
+		before func(*extensible)
+		// wantPaths are all that is asked for before it comes.
+		wantPaths []string
+	}{
+		"its group is not there":                 {func(*extensible) {}, []string{"/apis"}},
+		"others have its group":                  {func(x *extensible) { x.group = true }, []string{"/apis", "/apis/deploys.example/v1"}},
+		"discovery is forbidden, so it is tried": {func(x *extensible) { x.closed = true }, []string{"/apis", "/apis/deploys.example/v1/rollouts"}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			x := newExtensible(t)
+			x.set(tc.before)
+			f, s := follow(t, x)
+			settles(t, f)
+			asked := len(paths(x.script))
+			eventually(t, func() bool { return len(paths(x.script)) > asked+10 }, "it is looked for")
+			for _, path := range paths(x.script) {
+				assert.Contains(t, tc.wantPaths, path)
+			}
+			assert.True(t, f.complete.Load(), "there is nothing to see")
+
+			x.set(func(x *extensible) { x.group, x.resource, x.names = true, true, []string{"web"} })
+			eventually(t, func() bool { return len(s.seen()) == 1 }, "it is watched")
+			s.mu.Lock()
+			assert.Equal(t, moment{}, s.since[0], "what is there is seen for the first time")
+			assert.Empty(t, s.lines, "without a word")
+			s.mu.Unlock()
+		})
+	}
+}
+
+func TestAnAPIThatGoesIsWaitedFor(t *testing.T) {
+	for name, closed := range map[string]bool{"discovery tells": false, "discovery is forbidden": true} {
+		t.Run(name, func(t *testing.T) {
+			x := newExtensible(t)
+			x.set(func(x *extensible) { x.group, x.resource, x.closed, x.names = true, true, closed, []string{"web"} })
+			f, s := follow(t, x)
+			eventually(t, func() bool { return len(s.seen()) == 1 }, "it is watched")
+
+			x.set(func(x *extensible) { x.group, x.resource = false, false })
+			eventually(t, func() bool { return len(s.seen()) == 0 }, "nothing is there any more")
+			assert.True(t, f.complete.Load())
+
+			x.set(func(x *extensible) { x.group, x.resource = true, true })
+			before := func() int { s.mu.Lock(); defer s.mu.Unlock(); return len(s.since) }()
+			eventually(t, func() bool { return len(s.seen()) == 1 }, "it is watched again")
+			s.mu.Lock()
+			assert.Equal(t, moment{}, s.since[before], "as if for the first time")
+			assert.Empty(t, s.lines, "without a word")
+			s.mu.Unlock()
+		})
+	}
+}
+
+func TestWhatIsForbiddenIsToldOnceAndTriedSlowly(t *testing.T) {
+	x := newExtensible(t)
+	x.set(func(x *extensible) { x.group, x.resource, x.forbidden, x.names = true, true, true, []string{"web"} })
+	f, s := follow(t, x)
+	settles(t, f)
+	asked := len(paths(x.script))
+	eventually(t, func() bool { return len(paths(x.script)) > asked+10 }, "it is tried again")
+	assert.False(t, f.complete.Load())
+	s.mu.Lock()
+	require.Len(t, s.lines, 1)
+	assert.Contains(t, s.lines[0], "forbidden, so its changes go unseen; grant get, list and watch")
+	assert.Contains(t, s.lines[0], "rollouts.deploys.example")
+	s.mu.Unlock()
+
+	x.set(func(x *extensible) { x.forbidden = false })
+	eventually(t, func() bool { return len(s.seen()) == 1 }, "it is watched")
+	assert.True(t, f.complete.Load())
+	eventually(t, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.lines) == 2 && strings.Contains(s.lines[1], "allowed now")
+	}, "it is told")
+}
+
+func TestABrokenExtensionHoldsUpNoStart(t *testing.T) {
+	x := newExtensible(t)
+	x.set(func(x *extensible) { x.group, x.resource = true, true })
+	broken := play(t, func(r request) (int, http.Header, any) {
+		if strings.HasSuffix(r.path, "/rollouts") {
+			return failure(apierrors.NewServiceUnavailable("its server is down"))
+		}
+		if r.path == "/apis" {
+			return http.StatusOK, nil, metav1.APIGroupList{Groups: []metav1.APIGroup{{Name: extension.Group, Versions: []metav1.GroupVersionForDiscovery{{Version: "v1"}}}}}
+		}
+		return http.StatusOK, nil, metav1.APIResourceList{APIResources: []metav1.APIResource{{Name: extension.Resource}}}
+	})
+	f, _ := follow(t, &extensible{script: broken})
+	settles(t, f)
+	assert.False(t, f.complete.Load())
+}
+
+// The kinds of Kubernetes itself are there: a start asks nobody.
+func TestWhatEveryClusterHasIsNotAskedFor(t *testing.T) {
+	for _, k := range []reloader.WorkloadKind{reloader.Deployment, reloader.StatefulSet, reloader.DaemonSet} {
+		found, ok := kind.ByName(k)
+		require.True(t, ok)
+		assert.False(t, mayBeMissing(found.Resource), k)
+	}
+	assert.False(t, mayBeMissing(sourceResource(reloader.Secret)))
+	assert.False(t, mayBeMissing(schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}))
+	assert.True(t, mayBeMissing(extension))
+}

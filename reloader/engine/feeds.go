@@ -1,0 +1,116 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/kind"
+)
+
+// kinds returns the kinds of workload that are watched.
+func (e *Engine) kinds() []kind.Kind {
+	return slices.DeleteFunc(kind.All(), func(k kind.Kind) bool { return !e.scope.Workloads(k.Name) })
+}
+
+// watch runs the feeds and returns when all are settled, or false when ctx is
+// done.
+func (e *Engine) watch(ctx context.Context, watching *sync.WaitGroup, feeds []*feed) bool {
+	for _, f := range feeds {
+		watching.Go(func() { e.watcher.run(ctx, f) })
+	}
+	for _, f := range feeds {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-f.settled:
+		}
+	}
+	return true
+}
+
+// newFeed completes a feed and remembers it.
+func (e *Engine) newFeed(f *feed) *feed {
+	f.settled = make(chan struct{})
+	e.feeds = append(e.feeds, f)
+	return f
+}
+
+// sawAll reports whether all feeds have handed on everything there is.
+func (e *Engine) sawAll() bool {
+	return !slices.ContainsFunc(e.feeds, func(f *feed) bool { return !f.complete.Load() })
+}
+
+// namespaceFeeds returns the feed of namespaces, if labels select them.
+func (e *Engine) namespaceFeeds() (feeds []*feed) {
+	if e.scope.NamespaceSelector != nil {
+		feeds = append(feeds, e.namespaceFeed())
+	}
+	return feeds
+}
+
+func (e *Engine) workloadFeeds() (feeds []*feed) {
+	for _, k := range e.kinds() {
+		for _, in := range areas(e.scope) {
+			feeds = append(feeds, e.workloadFeed(k, in))
+		}
+	}
+	return feeds
+}
+
+func (e *Engine) sourceFeeds() (feeds []*feed) {
+	for _, k := range reloader.SourceKinds() {
+		if !e.settings.Enabled(k) || k == reloader.SecretProviderClass {
+			continue
+		}
+		for _, in := range areas(e.scope) {
+			feeds = append(feeds, e.sourceFeed(k, in))
+		}
+	}
+	return feeds
+}
+
+// sourceLabels returns the label selector of a kind of source as text; empty if
+// there is none.
+func (e *Engine) sourceLabels(of reloader.SourceKind) string {
+	if selector := e.scope.SourceSelectorOf(of); selector != nil {
+		return selector.String()
+	}
+	return ""
+}
+
+// tidy drops from the checkpoint what belongs to sources that are gone. It
+// leaves everything where something could not be seen, and what belongs to
+// namespaces that may yet be selected.
+func (e *Engine) tidy(ctx context.Context) {
+	if e.checkpoint == nil || !e.sawAll() {
+		return
+	}
+	var elsewhere []reloader.Source
+	if e.scope.NamespaceSelector != nil {
+		for _, of := range reloader.SourceKinds() {
+			if !e.settings.Enabled(of) || of == reloader.SecretProviderClass {
+				continue
+			}
+			err := e.client.metadataOf(ctx, sourceResource(of), everywhere(e.scope), func(meta *metav1.PartialObjectMetadata) {
+				elsewhere = append(elsewhere, reloader.Source{Kind: of, Namespace: meta.Namespace, Name: meta.Name})
+			})
+			if err != nil {
+				e.log.V(1).Info("the checkpoint keeps what may be gone until the next start", "reason", err.Error())
+				return
+			}
+		}
+	}
+	e.checkpoint.Retain(func(yield func(reloader.Source) bool) {
+		more := true
+		for s := range e.ledger.all() {
+			if more = more && yield(s); !more {
+				return
+			}
+		}
+		slices.Values(elsewhere)(yield)
+	})
+}

@@ -1,0 +1,71 @@
+package engine
+
+import "k8s-reloader/reloader"
+
+// rejoin notes that a namespace has been selected while the engine runs: what
+// is there from before, and the archive does not tell of, came in while nobody
+// looked.
+func (l *ledger) rejoin(namespace string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.suspended, namespace)
+	put(&l.rejoined, namespace, struct{}{})
+}
+
+// suspend forgets everything in a namespace but what the archive knows of it,
+// as if the engine had died. Nothing gets an account there until it rejoins.
+func (l *ledger) suspend(namespace string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for s := range l.sources {
+		if s.Namespace == namespace {
+			delete(l.sources, s)
+		}
+	}
+	for w := range l.workloads {
+		if w.Namespace == namespace {
+			delete(l.workloads, w)
+		}
+	}
+	for _, k := range reloader.SourceKinds() {
+		on := shelf{k, namespace}
+		delete(l.unread, on)
+		delete(l.searchers, on)
+	}
+	delete(l.rejoined, namespace)
+	put(&l.suspended, namespace, struct{}{})
+}
+
+// lookBackAt has the first look at s be one into the past, if it came in while
+// its namespace was not selected. l.mu is held.
+func (l *ledger) lookBackAt(s reloader.Source, a *account, since moment) {
+	if _, rejoined := l.rejoined[s.Namespace]; rejoined && since == (moment{}) && l.archive != nil && !a.read && a.current == "" {
+		a.unknown = true
+	}
+}
+
+// setAside notes that the sources cannot be looked at for now, or must not be.
+// Nobody waits for them until an event tells of them again, and what was known
+// of them stays.
+func (l *ledger) setAside(sources ...reloader.Source) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range sources {
+		if a := l.sources[s]; a != nil && !a.read {
+			a.read = true
+			l.unread[shelfOf(s)]--
+		}
+	}
+}
+
+// unselected notes that the labels of s leave it alone. What was known of it
+// stays, so that a change in between shows when they select it again; those who
+// have brought it in meanwhile take it as it is then.
+func (l *ledger) unselected(s reloader.Source) {
+	l.setAside(s)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a := l.sources[s]; a != nil {
+		a.absent, a.unknown, a.newcomers = false, false, nil
+	}
+}

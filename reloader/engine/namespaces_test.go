@@ -1,0 +1,240 @@
+package engine
+
+import (
+	"net/http"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/scope"
+)
+
+func TestAreas(t *testing.T) {
+	selector, err := scope.ParseSelector("reloader=on")
+	require.NoError(t, err)
+	tests := map[string]struct {
+		scope scope.Scope
+		// want are watched, wantAround is listed for a workload in shop.
+		want       []area
+		wantAround area
+	}{
+		"everything": {want: []area{{}}},
+		"a list": {
+			scope: scope.Scope{Namespaces: []string{"bank", "shop"}},
+			want:  []area{{namespace: "bank"}, {namespace: "shop"}}, wantAround: area{namespace: "shop"},
+		},
+		"all but some": {
+			scope:      scope.Scope{IgnoredNamespaces: []string{"a", "b"}},
+			want:       []area{{fields: "metadata.namespace!=a,metadata.namespace!=b"}},
+			wantAround: area{fields: "metadata.namespace!=a,metadata.namespace!=b"},
+		},
+		"by labels, but for some": {
+			scope:      scope.Scope{NamespaceSelector: selector, IgnoredNamespaces: []string{"a"}},
+			want:       []area{{fields: "metadata.namespace!=a"}},
+			wantAround: area{namespace: "shop"},
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			assert.Equal(t, tc.want, areas(tc.scope))
+			assert.Equal(t, tc.wantAround, around(tc.scope, "shop"))
+		})
+	}
+}
+
+// selecting is an engine that watches the namespaces with a label; shop is
+// joining. server lists its Deployments.
+func selecting(t *testing.T, server *script, started bool) *Engine {
+	t.Helper()
+	selector, err := scope.ParseSelector("reloader=on")
+	require.NoError(t, err)
+	e := newTestEngine(t, server.config, new(told))
+	e.scope.NamespaceSelector = selector
+	e.intake.selection = &selection{namespaces: map[string]*joining{}}
+	e.workloads = e.workloadFeeds()
+	if started {
+		e.intake.watchWorkloads()
+	}
+	require.NoError(t, e.namespaceFeed().Add(labelled("shop", "on")))
+	return e
+}
+
+func labelled(name, value string) *metav1.PartialObjectMetadata {
+	return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"reloader": value}}}
+}
+
+// listing serves lists of metadata: these for Deployments, none for others.
+func listing(t *testing.T, during func(), apps ...app) *script {
+	t.Helper()
+	var once sync.Once
+	return play(t, func(r request) (int, http.Header, any) {
+		list := metav1.PartialObjectMetadataList{
+			TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadataList"},
+		}
+		if r.path == "/apis/apps/v1/namespaces/shop/deployments" {
+			for _, a := range apps {
+				list.Items = append(list.Items, *metaOf(a))
+			}
+			if during != nil {
+				once.Do(during)
+			}
+		}
+		return http.StatusOK, nil, list
+	})
+}
+
+func metaOf(a app) *metav1.PartialObjectMetadata {
+	return &metav1.PartialObjectMetadata{ObjectMeta: *a.meta()}
+}
+
+func TestANamespaceJoins(t *testing.T) {
+	a := newApp(web).recorded(t)
+	server := listing(t, nil, a)
+	e := selecting(t, server, true)
+	assert.Zero(t, e.Stats().Workloads)
+	require.Equal(t, []namespaceKey{"shop"}, drain(e.queues.namespaces))
+	require.NoError(t, e.joinNamespace(t.Context(), "shop"))
+	assert.Equal(t, 1, e.Stats().Workloads)
+	assert.Equal(t, []reloader.Source{settings}, drain(e.queues.sources))
+	assert.Empty(t, e.ledger.sources[settings].newcomers, "it was there before we looked")
+	assert.Nil(t, e.intake.joining("shop"), "it has joined")
+	asked := len(server.requests)
+	require.NoError(t, e.joinNamespace(t.Context(), "shop"))
+	assert.Len(t, server.requests, asked, "once")
+
+	feed := e.workloadFeed(kindOf(t, web), area{})
+	require.NoError(t, feed.Add(metaOf(newApp(reloader.Workload{Kind: reloader.Deployment, Namespace: "bank", Name: "web"}).recorded(t))))
+	assert.Equal(t, 1, e.Stats().Workloads, "others are not let in")
+}
+
+func TestNamespacesOfTheFirstListAreNotListedAgain(t *testing.T) {
+	e := selecting(t, listing(t, nil), false)
+	assert.Empty(t, drain(e.queues.namespaces))
+	require.NoError(t, e.workloads[0].Replace([]any{metaOf(newApp(web).recorded(t))}, "10"))
+	assert.Equal(t, 1, e.Stats().Workloads)
+}
+
+func TestEventsWhileANamespaceJoinsAreNewerThanItsList(t *testing.T) {
+	a := newApp(web).recorded(t)
+	edited := a.with(func(a *app) { a.configMaps, a.generation, a.version = []string{"other"}, 2, "20" }).recorded(t)
+	replaced := edited.with(func(a *app) { a.uid, a.generation = "second", 1 }).recorded(t)
+	tests := map[string]struct {
+		events func(t *testing.T, f *feed)
+		want   []reloader.Source
+	}{
+		"none":          {func(*testing.T, *feed) {}, []reloader.Source{settings}},
+		"it is edited":  {func(t *testing.T, f *feed) { require.NoError(t, f.Update(metaOf(edited))) }, []reloader.Source{configMap("other")}},
+		"it is deleted": {func(t *testing.T, f *feed) { require.NoError(t, f.Delete(metaOf(a))) }, nil},
+		"it is replaced": {func(t *testing.T, f *feed) {
+			require.NoError(t, f.Delete(metaOf(a)))
+			require.NoError(t, f.Add(metaOf(replaced)))
+		}, []reloader.Source{configMap("other")}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			var e *Engine
+			server := listing(t, func() { tc.events(t, e.workloads[0]) }, a)
+			e = selecting(t, server, true)
+			require.NoError(t, e.joinNamespace(t.Context(), "shop"))
+			assert.Equal(t, tc.want, e.index.DependsOn(web))
+			for _, s := range tc.want {
+				assert.Empty(t, e.ledger.sources[s].newcomers, "what was there when it joined was there before we looked")
+			}
+		})
+	}
+}
+
+func TestANamespaceThatLeavesWhileItJoinsStaysOut(t *testing.T) {
+	var e *Engine
+	server := listing(t, func() { e.namespaceLeaves("shop") }, newApp(web).recorded(t))
+	e = selecting(t, server, true)
+	require.NoError(t, e.joinNamespace(t.Context(), "shop"))
+	assert.Zero(t, e.Stats())
+	assert.Empty(t, e.intake.selected())
+}
+
+func TestAJoinThatFailsIsTriedAgain(t *testing.T) {
+	down, refused := true, false
+	a := newApp(web).recorded(t)
+	server := play(t, func(r request) (int, http.Header, any) {
+		switch {
+		case down:
+			return failure(apierrors.NewServiceUnavailable("no"))
+		case refused && r.path == "/apis/apps/v1/namespaces/shop/statefulsets":
+			return failure(apierrors.NewForbidden(kindOf(t, worker).Resource.GroupResource(), "", nil))
+		}
+		list := metav1.PartialObjectMetadataList{TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadataList"}}
+		if r.path == "/apis/apps/v1/namespaces/shop/deployments" {
+			list.Items = append(list.Items, *metaOf(a))
+		}
+		return http.StatusOK, nil, list
+	})
+	e := selecting(t, server, true)
+	require.ErrorContains(t, e.joinNamespace(t.Context(), "shop"), "join namespace shop")
+	assert.NotNil(t, e.intake.joining("shop"))
+	down, refused = false, true
+	require.NoError(t, e.joinNamespace(t.Context(), "shop"), "what is forbidden comes with its feed")
+	assert.Nil(t, e.intake.joining("shop"))
+	assert.Equal(t, 1, e.Stats().Workloads)
+}
+
+// Whatever becomes of a namespace that leaves, the archive goes on saying what
+// was rolled out there.
+func TestLeavingTakesNothingFromTheArchive(t *testing.T) {
+	tests := map[string]struct {
+		// before it leaves, and after.
+		before, after func(t *testing.T, e *Engine)
+		want          pages
+	}{
+		"nothing was under way": {want: pages{settings: entry(5, "a")}},
+		"a reload was due": {
+			before: func(t *testing.T, e *Engine) {
+				due(t, e.ledger, written(30, "b"))
+			},
+			want: pages{settings: entry(inMotion, "a")},
+		},
+		"events go on": {
+			after: func(_ *testing.T, e *Engine) {
+				e.ledger.news(settings, 9)
+				e.ledger.created(settings)
+				e.ledger.abandon(settings, e.index.Depended)
+				e.ledger.sweep(e.index.Depended)
+			},
+			want: pages{settings: entry(5, "a")},
+		},
+		"a reading comes late": {
+			after: func(t *testing.T, e *Engine) {
+				object := configMapObject("settings", "9", "2")
+				require.NoError(t, e.lookAt(settings, &object))
+			},
+			want: pages{settings: entry(5, "a")},
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			e := selecting(t, listing(t, nil), false)
+			archive := pages{settings: entry(5, "a")}
+			e.intake.observe(web, newApp(web).recorded(t).meta(), moment{})
+			event(e, "settings", "5", listed)
+			e.ledger.open(archive, false)
+			require.True(t, e.ledger.allRead())
+			if tc.before != nil {
+				tc.before(t, e)
+			}
+			e.namespaceLeaves("shop")
+			if tc.after != nil {
+				tc.after(t, e)
+			}
+			assert.Equal(t, tc.want, archive)
+			assert.Zero(t, e.Stats())
+			assert.Empty(t, e.ledger.sources)
+			assert.Empty(t, e.ledger.workloads)
+			assert.True(t, e.ledger.allRead())
+		})
+	}
+}

@@ -1,0 +1,122 @@
+package engine
+
+import (
+	"sync"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/kind"
+)
+
+// refusal is a request that RBAC forbids.
+type refusal struct {
+	verb      string
+	resource  schema.GroupResource
+	namespace string // empty is all of them
+}
+
+// refusals remembers what is forbidden, so that it is told once and not tried
+// in vain. It is safe for concurrent use.
+type refusals struct {
+	mu  sync.Mutex // guards everything below
+	set map[refusal]struct{}
+}
+
+func newRefusals() *refusals { return &refusals{set: map[refusal]struct{}{}} }
+
+// add reports whether the refusal is new.
+func (r *refusals) add(of refusal) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, known := r.set[of]
+	r.set[of] = struct{}{}
+	return !known
+}
+
+// remove reports whether there was such a refusal.
+func (r *refusals) remove(of refusal) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, known := r.set[of]
+	delete(r.set, of)
+	return known
+}
+
+// holds reports whether there is such a refusal.
+func (r *refusals) holds(of refusal) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, known := r.set[of]
+	return known
+}
+
+// unseen reports whether the sources on a shelf cannot be watched.
+func (e *Engine) unseen(on shelf) bool {
+	resource := sourceResource(on.kind).GroupResource()
+	for _, verb := range []string{"list", "watch"} {
+		if e.refusals.holds(refusal{verb, resource, e.watchedAs(on.namespace)}) {
+			return true
+		}
+	}
+	return false
+}
+
+// watchedAs returns the namespace of the watches that cover a namespace: empty
+// if they cover all of them.
+func (e *Engine) watchedAs(namespace string) string {
+	if len(e.scope.Namespaces) > 0 {
+		return namespace
+	}
+	return ""
+}
+
+// unreadable has sources that may be watched and not read wait, and says so the
+// first time. They hold up nothing.
+func (e *Engine) unreadable(of reloader.SourceKind, err error, sources ...reloader.Source) {
+	resource := sourceResource(of).GroupResource()
+	e.ledger.setAside(sources...)
+	e.ledger.putBack(sources...)
+	for _, s := range sources {
+		if e.refusals.add(refusal{"get", resource, e.watchedAs(s.Namespace)}) {
+			e.log.Error(err, "forbidden, so its changes reload nothing; grant get or switch the kind off by a flag; everything else goes on, and this is tried again slowly",
+				"resource", resource.String(), "in", stalledRetry.String())
+		}
+		e.queues.sources.AddAfter(s, stalledRetry)
+	}
+}
+
+// unresolvable has a workload that may be watched and not read wait, and says
+// so the first time. It holds up nobody else.
+func (e *Engine) unresolvable(k kind.Kind, w reloader.Workload, err error) {
+	resource := k.Resource.GroupResource()
+	if e.refusals.add(refusal{"get", resource, e.watchedAs(w.Namespace)}) {
+		e.log.Error(err, "forbidden, so what has no index record is not reloaded; grant get or switch the kind off by a flag; everything else goes on, and this is tried again slowly",
+			"resource", resource.String(), "in", stalledRetry.String())
+	}
+	e.queues.resolve.AddAfter(w, stalledRetry)
+}
+
+// allResolved reports whether no workload waits for being read, but for those
+// that must not be.
+func (e *Engine) allResolved() bool {
+	return e.intake.allResolvedBut(func(w reloader.Workload) bool {
+		k, ok := kind.ByName(w.Kind)
+		return ok && e.refusals.holds(refusal{"get", k.Resource.GroupResource(), e.watchedAs(w.Namespace)})
+	})
+}
+
+// allResolvedBut is allResolved without those for whom forbidden says yes.
+func (in *intake) allResolvedBut(forbidden func(reloader.Workload) bool) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.unresolved == 0 {
+		return true
+	}
+	for w, t := range in.workloads {
+		if !t.resolved && !forbidden(w) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,130 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/clock"
+)
+
+// watcher runs feeds. It is safe for concurrent use.
+type watcher struct {
+	client    metadata.Interface
+	discovery *discovery
+	refusals  *refusals
+	// interval is the time between two attempts at what is forbidden.
+	interval time.Duration
+	clock    clock.WithTicker
+	log      logr.Logger
+}
+
+// run watches until ctx is done. An API that is not served is waited for.
+func (w *watcher) run(ctx context.Context, f *feed) {
+	if mayBeMissing(f.resource) && !w.discovery.await(ctx, f.resource, false, f.absent) {
+		return
+	}
+	resource := w.client.Resource(f.resource).Namespace(f.area.namespace)
+	narrow := func(options *metav1.ListOptions) {
+		options.LabelSelector, options.FieldSelector = f.labels, f.area.fields
+	}
+	lw := cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			narrow(&options)
+			return ask(ctx, w, f, "list", func() (runtime.Object, error) { return resource.List(ctx, options) })
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			narrow(&options)
+			return ask(ctx, w, f, "watch", func() (watch.Interface, error) { return resource.Watch(ctx, options) })
+		},
+	}, w.client)
+	r := cache.NewReflectorWithOptions(lw, &metav1.PartialObjectMetadata{}, f, cache.ReflectorOptions{
+		Logger:          &w.log,
+		Name:            "engine",
+		TypeDescription: f.resource.Resource,
+	})
+	r.RunWithContext(ctx)
+}
+
+// ask makes a request for a feed, and makes it again for as long as nobody
+// listens, it is forbidden or the API is not served. A reflector would do so,
+// too, but several times a minute and with a line each time, and while nobody
+// listens without a word, deaf to ctx for up to half a minute.
+func ask[T any](ctx context.Context, w *watcher, f *feed, verb string, request func() (T, error)) (answer T, err error) {
+	const firstWait, lastWait = 500 * time.Millisecond, 15 * time.Second
+	this := refusal{verb, f.resource.GroupResource(), f.area.namespace}
+	for delay := firstWait; ; delay = min(2*delay, lastWait) {
+		pause := delay
+		answer, err = request()
+		if permitted(err) && w.refusals.remove(this) {
+			w.log.Info("allowed now", "verb", verb, "resource", this.resource.String(), "namespace", this.namespace)
+		}
+		switch {
+		case err == nil:
+			return answer, nil
+		case utilnet.IsConnectionRefused(err):
+			w.log.Info("cannot reach the API server, trying again", "reason", err.Error())
+		case apierrors.IsForbidden(err):
+			w.refused(f, this, err)
+			pause = w.interval
+		case apierrors.IsNotFound(err) && mayBeMissing(f.resource):
+			if !w.discovery.await(ctx, f.resource, true, f.gone) || !w.pause(ctx, min(firstWait, w.interval)) {
+				return answer, ctx.Err()
+			}
+			// Whatever was there before may not be what is there now: everything
+			// is listed anew.
+			return answer, apierrors.NewResourceExpired(fmt.Sprintf("%s may be served again", this.resource))
+		default:
+			if mayBeMissing(f.resource) {
+				// A broken extension holds up nobody else.
+				f.settle()
+			}
+			return answer, err
+		}
+		if !w.pause(ctx, pause) {
+			return answer, ctx.Err()
+		}
+	}
+}
+
+// permitted reports whether RBAC has let the request pass that was answered like
+// this.
+func permitted(err error) bool {
+	return err == nil || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) ||
+		apierrors.IsResourceExpired(err) || apierrors.IsGone(err)
+}
+
+// pause waits for about that long, or reports false if ctx is done before.
+func (w *watcher) pause(ctx context.Context, about time.Duration) bool {
+	timer := w.clock.NewTimer(wait.Jitter(about, 0.5))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C():
+		return true
+	}
+}
+
+// refused notes that a feed is forbidden, and says so the first time.
+func (w *watcher) refused(f *feed, what refusal, err error) {
+	f.complete.Store(false)
+	f.settle()
+	if !w.refusals.add(what) {
+		return
+	}
+	log := w.log.WithValues("resource", what.resource.String(), "in", w.interval.String())
+	if what.namespace != "" {
+		log = log.WithValues("namespace", what.namespace)
+	}
+	log.Error(err, "forbidden, so its changes go unseen; grant get, list and watch (for workloads patch, too) or switch it off by a flag; everything else goes on, and this is tried again slowly")
+}
