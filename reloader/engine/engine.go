@@ -57,6 +57,8 @@ type Engine struct {
 	// listing is held while all workloads of a kind are read.
 	listing sync.Mutex
 	ready   atomic.Bool
+	// toldOtherKeys is done once a record with other keys has been told of.
+	toldOtherKeys sync.Once
 }
 
 // New returns an engine. It makes no request yet.
@@ -100,6 +102,7 @@ func New(o Options) (*Engine, error) {
 		log:       o.Log,
 	}
 	e.intake = newIntake(o.Settings, o.CoalesceWindow, e.index, e.ledger, e.queues)
+	e.intake.otherKeys = e.tellOtherKeys
 	if o.Scope.NamespaceSelector != nil {
 		e.intake.selection = &selection{namespaces: map[string]*joining{}}
 	}

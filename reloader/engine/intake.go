@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"hash/maphash"
 	"reflect"
 	"sync"
@@ -26,6 +27,8 @@ type intake struct {
 	ledger   *ledger
 	queues   *queues
 	seed     maphash.Seed
+	// otherKeys is told whose record was made with other annotation keys.
+	otherKeys func(reloader.Workload)
 
 	mu sync.Mutex // guards everything below
 	// workloads of the cluster, also those that never opted in: knowing that
@@ -77,6 +80,7 @@ func newIntake(s policy.Settings, window time.Duration, x *index.Index, l *ledge
 		ledger:    l,
 		queues:    q,
 		seed:      maphash.MakeSeed(),
+		otherKeys: func(reloader.Workload) {},
 		workloads: map[reloader.Workload]*tracked{},
 	}
 }
@@ -131,6 +135,9 @@ func (in *intake) note(w reloader.Workload, meta metav1.Object, keys uint64, sin
 			References:  entry.References,
 		})
 	default:
+		if errors.Is(err, record.MisfitKeys) {
+			in.otherKeys(w)
+		}
 		if t.resolved {
 			t.resolved = false
 			in.unresolved++

@@ -5,12 +5,14 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/go-logr/logr/funcr"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/record"
 	"k8s-reloader/reloader/scope"
 )
 
@@ -237,4 +239,21 @@ func TestLeavingTakesNothingFromTheArchive(t *testing.T) {
 			assert.True(t, e.ledger.allRead())
 		})
 	}
+}
+
+func TestTheWebhookHasOtherKeys(t *testing.T) {
+	e := newTestEngine(t, unreachable(t), new(told))
+	var lines []string
+	e.log = funcr.New(func(_, line string) { lines = append(lines, line) }, funcr.Options{})
+	foreign := func(r *record.Record) { r.Keys = "others" }
+
+	e.intake.observe(worker, newApp(worker).meta(), moment{})
+	e.intake.observe(web, newApp(web).recorded(t, func(r *record.Record) { r.Generation = 7 }).meta(), moment{})
+	assert.Empty(t, lines, "no record, or one for another generation, tells nothing")
+	e.intake.observe(web, newApp(web).with(func(a *app) { a.generation = 2 }).recorded(t, foreign).meta(), moment{})
+	e.intake.observe(worker, newApp(worker).with(func(a *app) { a.generation = 2 }).recorded(t, foreign).meta(), moment{})
+	require.Len(t, lines, 1, "once")
+	assert.Contains(t, lines[0], "start it with the same annotation flags")
+	assert.Contains(t, lines[0], web.String())
+	assert.False(t, e.intake.allResolved(), "they are worked out without the record")
 }

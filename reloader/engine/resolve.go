@@ -64,3 +64,12 @@ func (e *Engine) supplied(m *kind.Manifest) {
 		e.log.V(1).Info("worked out references without a record", "workload", m.Workload().String())
 	}
 }
+
+// tellOtherKeys says, once, that the webhook writes records of no use here. They
+// are worked out without, as if there was no webhook.
+func (e *Engine) tellOtherKeys(w reloader.Workload) {
+	e.toldOtherKeys.Do(func() {
+		e.log.Error(nil, "the webhook makes index records with other annotation keys; start it with the same annotation flags as the engine: until then it judges annotations that do not count, and every workload is read when it changes",
+			"workload", w.String())
+	})
+}
