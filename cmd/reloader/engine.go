@@ -28,6 +28,7 @@ import (
 // engineFlags are what the engine's command line says.
 type engineFlags struct {
 	settings       settingsFlags
+	scope          scopeFlags
 	log            logFlags
 	cluster        clusterFlags
 	strategy       string
@@ -54,6 +55,7 @@ has changed, and patches the workloads that depend on it and opted in.`,
 	}
 	flags := cmd.Flags()
 	f.settings.bind(flags)
+	f.scope.bind(flags)
 	f.log.bind(flags)
 	f.cluster.bind(flags)
 	flags.StringVar(&f.strategy, "reload-strategy", string(kind.EnvVars),
@@ -86,6 +88,9 @@ func (f *engineFlags) run(cmd *cobra.Command) error {
 	}
 	if options.Log, err = f.log.logger(cmd.ErrOrStderr()); err != nil {
 		return err
+	}
+	if f.scope.unselective() {
+		options.Log.Info("--namespace-selector plays no part: " + singleNamespace + " names the only namespace; unset it to watch those that are selected")
 	}
 	to, err := f.cluster.connect()
 	if err != nil {
@@ -134,6 +139,10 @@ func (f *engineFlags) parse() (engine.Options, error) {
 	if err != nil {
 		return engine.Options{}, err
 	}
+	scope, err := f.scope.parse()
+	if err != nil {
+		return engine.Options{}, err
+	}
 	strategy, err := kind.ParseStrategy(f.strategy)
 	if err != nil {
 		return engine.Options{}, fmt.Errorf("--reload-strategy: %w", err)
@@ -166,6 +175,7 @@ func (f *engineFlags) parse() (engine.Options, error) {
 	}
 	return engine.Options{
 		Settings:       settings,
+		Scope:          scope,
 		Strategy:       strategy,
 		CoalesceWindow: f.window,
 		VerifyInterval: f.verifyInterval,
