@@ -9,16 +9,18 @@
 //   - sources.go: one read of a source that changed, its fingerprint
 //   - ledger.go: which content has reached which workload (account.go, one
 //     source; shelf.go, those of a namespace; archive.go, across restarts)
-//   - reload.go: one patch per workload (target.go, what it needs)
+//   - reload.go: one reload per workload (target.go, what it needs; effect.go,
+//     how it is carried out; replace.go, Jobs)
+//   - lenders.go: Rollouts whose template is a Deployment's
 //   - limits.go, rollouts.go, rivals.go: who has to wait
 //   - verify.go: a slow pass that corrects what trust can miss
 //
 // engine.go runs them: watches first, then, with the lease if there is one,
 // lead.
 //
-// Three queues of keys join them: workloads to resolve, sources to read,
-// workloads to reload. Whatever fails goes back to its queue and holds up
-// nothing else.
+// Four queues of keys join them: workloads to resolve, sources to read,
+// workloads to reload, carriers of Jobs that are being replaced. Whatever fails
+// goes back to its queue and holds up nothing else.
 //
 // It decides nothing: which changes matter is package policy's to say, how a
 // kind is patched package kind's, and who is told package report's.
