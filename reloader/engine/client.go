@@ -6,12 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -229,22 +227,14 @@ func (c *client) patch(ctx context.Context, k kind.Kind, w reloader.Workload, pt
 	return patched, nil
 }
 
-// installed reports whether the API server has the API of a kind. Where its
-// group is, the kind itself need not be: others share the group.
-func (c *client) installed(ctx context.Context, k kind.Kind) (bool, error) {
-	gv := k.Resource.GroupVersion()
-	body, err := c.custom.Get().AbsPath("/apis", gv.Group, gv.Version).MaxRetries(0).Do(ctx).Raw()
-	if apierrors.IsNotFound(err) {
-		return false, nil
-	}
+// probe returns the error of listing one workload of a kind: NotFound if its
+// API is not installed, Forbidden if the engine may not.
+func (c *client) probe(ctx context.Context, k kind.Kind) error {
+	_, err := c.metadata.Resource(k.Resource).List(ctx, metav1.ListOptions{Limit: 1})
 	if err != nil {
-		return false, fmt.Errorf("look for %s: %w", k.Resource, err)
+		return fmt.Errorf("list %ss: %w", k.Name, err)
 	}
-	list := new(metav1.APIResourceList)
-	if json.Unmarshal(body, list) != nil {
-		return false, errAnswer
-	}
-	return slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Name == k.Resource.Resource }), nil
+	return nil
 }
 
 // createJob returns the metadata of the Job as it was created.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -219,16 +220,22 @@ func (l *ledger) writtenAt(s reloader.Source) time.Time {
 	return time.Time{}
 }
 
-// servedKinds returns the kinds whose API is installed. One of which that
-// cannot be found out counts as installed.
+// servedKinds returns the kinds that can be watched: those of apps, and others
+// whose API is installed and that the engine may list. One that it may not is
+// left alone, and keeps no other waiting.
 func (e *Engine) servedKinds(ctx context.Context) []kind.Kind {
 	var served []kind.Kind
 	for _, k := range kind.All() {
-		installed, err := true, error(nil)
-		if k.Optional {
-			installed, err = reached(ctx, e.log, func() (bool, error) { return e.client.installed(ctx, k) })
+		if k.Resource.Group == appsv1.GroupName {
+			served = append(served, k)
+			continue
 		}
-		if installed || err != nil {
+		_, err := reached(ctx, e.log, func() (struct{}, error) { return struct{}{}, e.client.probe(ctx, k) })
+		switch {
+		case apierrors.IsNotFound(err):
+		case apierrors.IsForbidden(err):
+			e.log.Error(err, "workloads of this kind are left alone; let the engine get, list and watch them", "kind", k.Name)
+		default:
 			served = append(served, k)
 		}
 	}

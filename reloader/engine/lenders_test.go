@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -134,36 +135,25 @@ func TestManyBorrowersAreListedOnce(t *testing.T) {
 	assert.Len(t, paths(server), 1+2*n)
 }
 
-func TestKindsThatAreNotInstalledAreLeftOut(t *testing.T) {
+func TestKindsThatCannotBeWatchedAreLeftOut(t *testing.T) {
+	apps := []reloader.WorkloadKind{reloader.Deployment, reloader.StatefulSet, reloader.DaemonSet}
+	all := slices.Concat(apps, []reloader.WorkloadKind{reloader.CronJob, reloader.Job, reloader.Rollout, reloader.DeploymentConfig})
 	tests := map[string]struct {
-		answer func(request) (int, http.Header, any)
-		want   bool
+		answer *apierrors.StatusError
+		want   []reloader.WorkloadKind
 	}{
-		"the group is not there": {answer: func(request) (int, http.Header, any) {
-			return failure(apierrors.NewNotFound(schema.GroupResource{}, ""))
-		}},
-		"the group is there for others": {answer: func(request) (int, http.Header, any) {
-			return http.StatusOK, nil, metav1.APIResourceList{APIResources: []metav1.APIResource{{Name: "workflows"}}}
-		}},
-		"it is there": {answer: func(request) (int, http.Header, any) {
-			return http.StatusOK, nil, metav1.APIResourceList{APIResources: []metav1.APIResource{{Name: "rollouts"}, {Name: "deploymentconfigs"}}}
-		}, want: true},
-		"nobody knows": {answer: func(request) (int, http.Header, any) {
-			return failure(apierrors.NewInternalError(errAnswer))
-		}, want: true},
+		"that are not installed": {apierrors.NewNotFound(schema.GroupResource{}, ""), apps},
+		"that are forbidden":     {apierrors.NewForbidden(schema.GroupResource{}, "", errors.New("no")), apps},
+		"but not any other":      {apierrors.NewInternalError(errAnswer), all},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			e := newTestEngine(t, play(t, tc.answer).config, new(told))
+			e := newTestEngine(t, play(t, func(request) (int, http.Header, any) { return failure(tc.answer) }).config, new(told))
 			var got []reloader.WorkloadKind
 			for _, k := range e.servedKinds(t.Context()) {
 				got = append(got, k.Name)
 			}
-			want := []reloader.WorkloadKind{reloader.Deployment, reloader.StatefulSet, reloader.DaemonSet, reloader.CronJob, reloader.Job}
-			if tc.want {
-				want = append(want, reloader.Rollout, reloader.DeploymentConfig)
-			}
-			assert.Equal(t, want, got)
+			assert.Equal(t, tc.want, got)
 		})
 	}
 }
