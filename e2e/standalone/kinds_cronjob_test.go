@@ -56,7 +56,7 @@ func TestACronJobRunsOncePerChange(t *testing.T) {
 			require.Eventually(t, secondsPass(t, ns), soon, often)
 			requireReload(t, r, w.key(), func() { edit(t, ns, "settings", "2") })
 			assert.Len(t, jobsOf(t, created), 3)
-			assert.Equal(t, w.read(t).GetGeneration(), int64(2), "the CronJob stays as its owner wrote it")
+			assert.Equal(t, int64(2), w.read(t).GetGeneration(), "the CronJob stays as its owner wrote it")
 		})
 	}
 }

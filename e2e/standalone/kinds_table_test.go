@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -214,14 +215,10 @@ func newCell(ns, name string, v variant, source sourceForm, use func(*corev1.Pod
 		if of == nil {
 			return to
 		}
-		for key, value := range of(source.kind, name) {
-			to[key] = value
-		}
+		maps.Copy(to, of(source.kind, name))
 		return to
 	}
-	for key, value := range v.annotations {
-		annotations[key] = value
-	}
+	maps.Copy(annotations, v.annotations)
 	c.annotated = add(map[string]string{}, in.source)
 	c.workload = workload{
 		kind: v.kind, ns: ns, name: name, pod: pod,

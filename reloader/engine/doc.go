@@ -26,9 +26,9 @@
 // engine.go runs them: watches first, then, with the lease if there is one,
 // lead.
 //
-// Three queues of keys join them: workloads to resolve, sources to read,
-// workloads to reload. Whatever fails goes back to its queue and holds up
-// nothing else.
+// Four queues of keys join them: workloads to resolve, sources to read,
+// workloads to reload, carriers of Jobs that are being replaced. Whatever fails
+// goes back to its queue and holds up nothing else.
 //
 // It decides nothing: which changes matter is package policy's to say, how a
 // kind is patched package kind's, and who is told package report's.

@@ -34,8 +34,23 @@ type effect struct {
 // for.
 var errAnother = errors.New("another one has taken its name")
 
+// writeAttempts is how often a workload that is read before it is written is
+// read: its controller writes to it, too, and that is no failure.
+const writeAttempts = 3
+
 // carryOut makes the change, in the way that is right for the kind.
-func (e *Engine) carryOut(ctx context.Context, k kind.Kind, w reloader.Workload, c kind.Change) (effect, error) {
+func (e *Engine) carryOut(ctx context.Context, k kind.Kind, w reloader.Workload, c kind.Change) (came effect, err error) {
+	for range writeAttempts {
+		came, err = e.attempt(ctx, k, w, c)
+		if !k.Reads(c.Strategy) || !apierrors.IsConflict(err) || denied(err) {
+			break
+		}
+	}
+	return came, err
+}
+
+// attempt makes the change once.
+func (e *Engine) attempt(ctx context.Context, k kind.Kind, w reloader.Workload, c kind.Change) (effect, error) {
 	var m *kind.Manifest
 	if k.Way != kind.ByPatch || k.Reads(c.Strategy) {
 		var err error

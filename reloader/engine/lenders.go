@@ -69,6 +69,14 @@ func (l *lenders) borrow(w, lender reloader.Workload) {
 	l.lent[lender].borrowers[w] = struct{}{}
 }
 
+// serve reports whether w is known to borrow.
+func (l *lenders) serve(w reloader.Workload) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.of[w]
+	return ok
+}
+
 // seen notes of what edition an event has told, and returns who has to look at
 // it.
 func (l *lenders) seen(lender reloader.Workload, now edition) []reloader.Workload {

@@ -1,7 +1,10 @@
 package engine
 
 import (
+	"errors"
 	"net/http"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -91,6 +94,77 @@ func TestABorrowedTemplateIsFollowed(t *testing.T) {
 	assert.Equal(t, []reloader.Source{configMap("more")}, e.index.DependsOn(w))
 	assert.True(t, e.intake.allResolved())
 	assert.Equal(t, at(40), e.intake.workloads[w].since)
+}
+
+// A list does not bring what others lend: it is made once all the same, and not
+// again for each who borrows.
+func TestManyBorrowersAreListedOnce(t *testing.T) {
+	const n = manyUnresolved + 10
+	rolls := func(i int) map[string]any {
+		return map[string]any{
+			"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout",
+			"metadata": map[string]any{"namespace": "shop", "name": strconv.Itoa(i), "uid": "first", "generation": 1, "annotations": map[string]any{keys.Auto: "true"}},
+			"spec":     map[string]any{"workloadRef": map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}},
+		}
+	}
+	var items []any
+	for i := range n {
+		items = append(items, rolls(i))
+	}
+	server := play(t, func(r request) (int, http.Header, any) {
+		if r.path == "/apis/argoproj.io/v1alpha1/rollouts" {
+			return http.StatusOK, nil, map[string]any{"apiVersion": "argoproj.io/v1alpha1", "kind": "RolloutList", "items": items}
+		}
+		if name, ok := strings.CutPrefix(r.path, "/apis/argoproj.io/v1alpha1/namespaces/shop/rollouts/"); ok {
+			i, _ := strconv.Atoi(name)
+			return http.StatusOK, nil, rolls(i)
+		}
+		o := newApp(web).object()
+		o.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"})
+		return http.StatusOK, nil, o
+	})
+	e := newTestEngine(t, server.config, new(told))
+	for i := range n {
+		e.intake.observe(borrower(strconv.Itoa(i)), &metav1.ObjectMeta{
+			Namespace: "shop", Name: strconv.Itoa(i), UID: "first", Generation: 1, Annotations: map[string]string{keys.Auto: "true"},
+		}, at(10))
+	}
+	require.NoError(t, resolveQueued(t, e))
+	assert.True(t, e.intake.allResolved())
+	assert.Len(t, paths(server), 1+2*n)
+}
+
+// The controller of a Rollout writes its status all the time: that somebody was
+// faster is looked into, and told only if it does not end.
+func TestWhoWasFasterIsNoFailure(t *testing.T) {
+	for name, conflicts := range map[string]int{"once": 1, "too often": 100} {
+		t.Run(name, func(t *testing.T) {
+			patches := 0
+			server := play(t, func(r request) (int, http.Header, any) {
+				if r.method == http.MethodPatch {
+					if patches++; patches <= conflicts {
+						return failure(apierrors.NewConflict(schema.GroupResource{Resource: "rollouts"}, "rolls", errors.New("modified")))
+					}
+					return http.StatusOK, nil, metav1.PartialObjectMetadata{
+						TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadata"},
+					}
+				}
+				return http.StatusOK, nil, map[string]any{
+					"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout",
+					"metadata": map[string]any{"namespace": "shop", "name": "rolls", "uid": "first", "resourceVersion": "5"},
+					"spec":     map[string]any{"template": newApp(web).template()},
+				}
+			})
+			e := newTestEngine(t, server.config, new(told))
+			w := borrower("rolls")
+			came, err := e.carryOut(t.Context(), kindOf(t, w), w, kind.Change{UID: "first", Strategy: kind.EnvVars, Keys: keys, Marks: []kind.Mark{
+				{Source: settings, Value: "b", Container: "main", Env: "STAKATER_SETTINGS_CONFIGMAP"},
+			}})
+			assert.Equal(t, conflicts == 1, came.done)
+			assert.Equal(t, conflicts > 1, apierrors.IsConflict(err))
+			assert.LessOrEqual(t, patches, writeAttempts)
+		})
+	}
 }
 
 func TestOnlyACronJobsTemplateIsForLater(t *testing.T) {

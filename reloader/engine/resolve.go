@@ -20,7 +20,8 @@ func (e *Engine) resolve(ctx context.Context, w reloader.Workload) error {
 	if !ok || !e.intake.open(w) {
 		return nil
 	}
-	if e.queues.resolve.Len() >= manyUnresolved {
+	// A list does not bring the templates that others lend.
+	if e.queues.resolve.Len() >= manyUnresolved && !e.lenders.serve(w) {
 		if err := e.resolveAll(ctx, k, w); err != nil {
 			return err
 		}
@@ -39,7 +40,15 @@ func (e *Engine) resolve(ctx context.Context, w reloader.Workload) error {
 	case err != nil:
 		return err
 	}
-	return e.supplied(ctx, m)
+	read, err := e.complete(ctx, m)
+	if err != nil {
+		return err
+	}
+	e.supplied(w, m)
+	if at, changed := e.lenders.newer(w, read); changed {
+		e.intake.again(w, at)
+	}
+	return nil
 }
 
 // resolveAll reads all workloads of a kind, or, where not all namespaces are
@@ -52,21 +61,18 @@ func (e *Engine) resolveAll(ctx context.Context, k kind.Kind, w reloader.Workloa
 		return nil
 	}
 	return e.client.workloads(ctx, k, around(e.scope, w.Namespace), func(m *kind.Manifest) {
-		// What borrows its template is not complete, and read by itself.
-		if e.intake.open(m.Workload()) && !m.Borrows {
-			_ = e.supplied(ctx, m)
+		switch w := m.Workload(); {
+		case !e.intake.open(w):
+		case m.Lender != (reloader.Workload{}):
+			e.lenders.borrow(w, m.Lender)
+		default:
+			e.supplied(w, m)
 		}
 	})
 }
 
-// supplied takes in what has been read. The error is that of reading a template
-// that is another workload's.
-func (e *Engine) supplied(ctx context.Context, m *kind.Manifest) error {
-	w := m.Workload()
-	read, err := e.complete(ctx, m)
-	if err != nil {
-		return err
-	}
+// supplied takes in what has been read.
+func (e *Engine) supplied(w reloader.Workload, m *kind.Manifest) {
 	if m.Unreadable != nil {
 		e.log.Error(m.Unreadable, "cannot read the pod template: only what the annotations name is followed", "workload", w.String())
 	}
@@ -74,10 +80,6 @@ func (e *Engine) supplied(ctx context.Context, m *kind.Manifest) error {
 		e.lookForMarks(w)
 		e.log.V(1).Info("worked out references without a record", "workload", w.String())
 	}
-	if at, changed := e.lenders.newer(w, read); changed {
-		e.intake.again(w, at)
-	}
-	return nil
 }
 
 // tellOtherKeys says, once, that the webhook writes records of no use here. They
