@@ -91,7 +91,7 @@ var (
 // DeepCopyObject implements runtime.Object.
 func (s *podStatus) DeepCopyObject() runtime.Object {
 	c := *s
-	s.ObjectMeta.DeepCopyInto(&c.ObjectMeta)
+	s.DeepCopyInto(&c.ObjectMeta)
 	c.Status.Objects = append([]mountObject(nil), s.Status.Objects...)
 	return &c
 }
@@ -99,7 +99,7 @@ func (s *podStatus) DeepCopyObject() runtime.Object {
 // DeepCopyObject implements runtime.Object.
 func (l *podStatusList) DeepCopyObject() runtime.Object {
 	c := *l
-	l.ListMeta.DeepCopyInto(&c.ListMeta)
+	l.DeepCopyInto(&c.ListMeta)
 	c.Items = make([]podStatus, len(l.Items))
 	for i := range l.Items {
 		c.Items[i] = *l.Items[i].DeepCopyObject().(*podStatus)
