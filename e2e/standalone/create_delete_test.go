@@ -2,6 +2,7 @@ package standalone
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -192,7 +193,7 @@ func TestWhatBeginsAndEndsWhileNoEngineRuns(t *testing.T) {
 	for name, tc := range tests {
 		ns := namespace(t, "away-"+dashed(name))
 		t.Run(name, func(t *testing.T) {
-			options := append(tc.options, remembers(t, ns))
+			options := slices.Concat(tc.options, []func(*engine.Options){remembers(t, ns)})
 			each := func(do func(s stage, of story)) {
 				for name, of := range tc.stories {
 					do(stage{t, ns, dashed(name)}, of)

@@ -9,6 +9,9 @@
 //   - intake.go: a workload's references, from its index record if that may be
 //     trusted, else from one read of the workload (resolve.go)
 //   - sources.go: one read of a source that changed, its fingerprint
+//     (lifecycle.go, its beginning and end; legacy.go, the marks of Reloader 1)
+//   - classes.go: what pods report of a SecretProviderClass (podstatus.go, the
+//     reports; rotation.go, which content is the present one)
 //   - ledger.go: which content has reached which workload (account.go, one
 //     source; shelf.go, those of a namespace; archive.go, across restarts)
 //   - rotation.go: what pods report of SecretProviderClasses (podstatus.go, their

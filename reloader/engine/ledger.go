@@ -182,16 +182,10 @@ func (l *ledger) look(s reloader.Source, c content, dependents func() []reloader
 		l.unread[shelfOf(s)]--
 	}
 	a.absent, a.newcomers = c.absent, nil
-	if c.absent {
-		if c.vacant {
-			l.vacate(s, a)
-		}
-		if !l.countsDeletion(s, a) {
-			return nil, false
-		}
-		c = a.deletion()
+	c, counts := l.counted(s, a, c)
+	if !counts {
+		return nil, false
 	}
-	c.untouched = c.untouched && !l.countsCreation(s)
 	a.version, a.wishes = c.version, c.wishes
 	changed := false
 	if a.written == (moment{}) {

@@ -333,7 +333,7 @@ func (m *model) deleteSource(s reloader.Source) {
 // mayBeDeleted is mayReturn for a source that goes once more, if that counts.
 func (m *model) mayBeDeleted(s reloader.Source) bool {
 	again := slices.ContainsFunc(m.cluster[s].states, func(s state) bool { return !s.present })
-	return !again || m.mayReturn(s) && !(m.mortal && m.returnIsMissed(s, string(fingerprint.Deleted)))
+	return !again || m.mayReturn(s) && (!m.mortal || !m.returnIsMissed(s, string(fingerprint.Deleted)))
 }
 
 func (m *model) event(s reloader.Source, creates bool) {

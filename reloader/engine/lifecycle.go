@@ -112,6 +112,22 @@ func (l *ledger) deleted(s reloader.Source, version uint64) bool {
 	return l.news(s, 0)
 }
 
+// counted returns what a look at s amounts to, and false if that is nothing: if
+// s is not there, and that does not count. l.mu is held.
+func (l *ledger) counted(s reloader.Source, a *account, c content) (content, bool) {
+	if !c.absent {
+		c.untouched = c.untouched && !l.countsCreation(s)
+		return c, true
+	}
+	if c.vacant {
+		l.vacate(s, a)
+	}
+	if !l.countsDeletion(s, a) {
+		return c, false
+	}
+	return a.deletion(), true
+}
+
 // countsDeletion reports whether it is a change that s is not there. What was
 // never there cannot be missed. l.mu is held.
 func (l *ledger) countsDeletion(s reloader.Source, a *account) bool {

@@ -91,7 +91,7 @@ var (
 // DeepCopyObject implements runtime.Object.
 func (s *podStatus) DeepCopyObject() runtime.Object {
 	c := *s
-	s.ObjectMeta.DeepCopyInto(&c.ObjectMeta)
+	s.DeepCopyInto(&c.ObjectMeta)
 	c.Status.Objects = append([]mountObject(nil), s.Status.Objects...)
 	return &c
 }
@@ -99,7 +99,7 @@ func (s *podStatus) DeepCopyObject() runtime.Object {
 // DeepCopyObject implements runtime.Object.
 func (l *podStatusList) DeepCopyObject() runtime.Object {
 	c := *l
-	l.ListMeta.DeepCopyInto(&c.ListMeta)
+	l.DeepCopyInto(&c.ListMeta)
 	c.Items = make([]podStatus, len(l.Items))
 	for i := range l.Items {
 		c.Items[i] = *l.Items[i].DeepCopyObject().(*podStatus)
@@ -190,16 +190,42 @@ func (n namespacedPodStatuses) Watch(ctx context.Context, options metav1.ListOpt
 	case err != nil:
 		return nil, fmt.Errorf("watch what CSI volumes hold: %w", err)
 	}
-	return watch.Filter(events, func(event watch.Event) (watch.Event, bool) {
-		status, ok := event.Object.(*podStatus)
-		switch {
-		case ok && event.Type == watch.Bookmark:
-			event.Object = &metav1.PartialObjectMetadata{ObjectMeta: status.ObjectMeta}
-		case ok:
-			event.Object = n.all.report(status)
+	return n.all.reports(events), nil
+}
+
+// reports is a watch of what the feed gets to see of another one's events. It
+// ends with that one, which it stops when it is stopped itself.
+func (p *podStatuses) reports(events watch.Interface) watch.Interface {
+	reports := make(chan watch.Event)
+	w := watch.NewProxyWatcher(reports)
+	go func() {
+		defer close(reports)
+		defer events.Stop()
+		for {
+			var event watch.Event
+			open := false
+			select {
+			case <-w.StopChan():
+			case event, open = <-events.ResultChan():
+			}
+			if !open {
+				return
+			}
+			status, ok := event.Object.(*podStatus)
+			switch {
+			case ok && event.Type == watch.Bookmark:
+				event.Object = &metav1.PartialObjectMetadata{ObjectMeta: status.ObjectMeta}
+			case ok:
+				event.Object = p.report(status)
+			}
+			select {
+			case <-w.StopChan():
+				return
+			case reports <- event:
+			}
 		}
-		return event, true
-	}), nil
+	}()
+	return w
 }
 
 // await returns a watch that ends when there is something to list, in a way
