@@ -72,7 +72,7 @@ func TestWhoHasBeenReloadedByReloader1(t *testing.T) {
 			event(e, "settings", "9", updated)
 			_, _ = e.ledger.take(settings)
 			object := configMapObject("settings", "9", "2")
-			require.NoError(t, e.lookAt(settings, &object))
+			require.NoError(t, e.lookAt(t.Context(), settings, &object))
 			assert.Equal(t, tc.wantDue, len(e.ledger.due(web)) > 0)
 			assert.Equal(t, tc.wantDue, len(drain(e.queues.workloads)) > 0)
 		})
