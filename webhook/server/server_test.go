@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
+	"runtime"
 	"testing"
 	"time"
 
@@ -131,17 +132,17 @@ func TestAnAnswerThatIsBeingGivenIsAwaited(t *testing.T) {
 		<-release
 		hello(rw, req)
 	})
-	got := make(chan string, 1)
 	go func() {
-		a, err := r.get(t)
-		assert.NoError(t, err)
-		got <- a.body
+		<-asked
+		r.end()
+		for r.server.Ready() == nil {
+			runtime.Gosched()
+		}
+		close(release)
 	}()
-	<-asked
-	r.end()
-	require.Eventually(t, func() bool { return r.server.Ready() != nil }, deadline, time.Millisecond)
-	close(release)
-	assert.Equal(t, "hello", <-got)
+	got, err := r.get(t)
+	require.NoError(t, err)
+	assert.Equal(t, "hello", got.body)
 	assert.NoError(t, <-r.ended)
 }
 
