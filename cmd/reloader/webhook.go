@@ -156,7 +156,7 @@ func (f *webhookFlags) run(cmd *cobra.Command) error {
 		defer done()
 		serving, stop := context.WithCancel(failed)
 		defer stop()
-		defer context.AfterFunc(cmd.Context(), stop)()
+		defer context.AfterFunc(cmd.Context(), stop)() //nolint:contextcheck // it is where the end is heard of
 		return serve.Serve(serving, listeners["listen-address"])
 	})
 	return parts.Wait()

@@ -136,7 +136,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		// Mostly clients that do not trust the certificate: V(1).
 		ErrorLog: slog.NewLogLogger(logr.ToSlogHandler(s.options.Log), slog.Level(-1)),
 		TLSConfig: &tls.Config{
-			MinVersion:     s.options.MinVersion, //nolint:gosec // Validate refuses what is below 1.2
+			MinVersion:     s.options.MinVersion,
 			GetCertificate: s.options.GetCertificate,
 		},
 	}

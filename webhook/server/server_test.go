@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
+	"runtime"
 	"testing"
 	"time"
 
@@ -55,40 +56,48 @@ func start(t *testing.T, o Options, handler http.HandlerFunc) *running {
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
 		cancel()
-		<-r.ended
+		for range r.ended { // what the test has not taken
+		}
 	})
 	require.Eventually(t, func() bool { return s.Ready() == nil }, deadline, time.Millisecond)
 	return r
 }
 
-// get returns what was answered, and whether an old connection served for it.
-func (r *running) get(t *testing.T) (body string, response *http.Response, reused bool, err error) {
+// answer is what a client got.
+type answer struct {
+	body   string
+	proto  int
+	tls    uint16
+	reused bool // an old connection served for it
+}
+
+func (r *running) get(t *testing.T) (answer, error) {
 	t.Helper()
+	reused := false
 	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused },
 	})
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+r.address+"/", http.NoBody)
 	require.NoError(t, err)
-	response, err = r.client.Do(request)
+	response, err := r.client.Do(request)
 	if err != nil {
-		return "", nil, reused, err
+		return answer{}, err
 	}
 	defer func() { assert.NoError(t, response.Body.Close()) }()
 	text, err := io.ReadAll(response.Body)
-	return string(text), response, reused, err
+	return answer{string(text), response.ProtoMajor, response.TLS.Version, reused}, err
 }
 
 func hello(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, "hello") }
 
 func TestAnEndLosesNoRequest(t *testing.T) {
 	r := start(t, Options{Linger: 500 * time.Millisecond}, hello)
-	_, response, _, err := r.get(t)
+	got, err := r.get(t)
 	require.NoError(t, err)
-	require.Equal(t, 2, response.ProtoMajor)
-	require.Equal(t, uint16(tls.VersionTLS13), response.TLS.Version)
-	_, _, reused, err := r.get(t)
+	require.Equal(t, answer{body: "hello", proto: 2, tls: tls.VersionTLS13}, got)
+	got, err = r.get(t)
 	require.NoError(t, err)
-	require.True(t, reused, "one connection serves for all requests")
+	require.True(t, got.reused, "one connection serves for all requests")
 
 	r.end()
 	require.Eventually(t, func() bool { return r.server.Ready() != nil }, deadline, time.Millisecond)
@@ -99,41 +108,41 @@ func TestAnEndLosesNoRequest(t *testing.T) {
 		case err := <-r.ended:
 			require.NoError(t, err)
 			assert.Greater(t, fresh, 1, "clients were asked to come back on a new connection")
-			_, _, _, err = r.get(t)
-			assert.Error(t, err, "nobody listens any more")
+			_, err = r.get(t)
+			require.Error(t, err, "nobody listens any more")
 			return
 		default:
 		}
-		body, _, reused, err := r.get(t)
+		got, err := r.get(t)
 		if err != nil { // It has just ended.
 			require.NoError(t, <-r.ended)
 			return
 		}
-		require.Equal(t, "hello", body)
-		if !reused {
+		require.Equal(t, "hello", got.body)
+		if !got.reused {
 			fresh++
 		}
 	}
 }
 
 func TestAnAnswerThatIsBeingGivenIsAwaited(t *testing.T) {
-	asked, answer := make(chan struct{}), make(chan struct{})
+	asked, release := make(chan struct{}), make(chan struct{})
 	r := start(t, Options{Linger: -1}, func(rw http.ResponseWriter, req *http.Request) {
 		close(asked)
-		<-answer
+		<-release
 		hello(rw, req)
 	})
-	got := make(chan string, 1)
 	go func() {
-		body, _, _, err := r.get(t)
-		assert.NoError(t, err)
-		got <- body
+		<-asked
+		r.end()
+		for r.server.Ready() == nil {
+			runtime.Gosched()
+		}
+		close(release)
 	}()
-	<-asked
-	r.end()
-	require.Eventually(t, func() bool { return r.server.Ready() != nil }, deadline, time.Millisecond)
-	close(answer)
-	assert.Equal(t, "hello", <-got)
+	got, err := r.get(t)
+	require.NoError(t, err)
+	assert.Equal(t, "hello", got.body)
 	assert.NoError(t, <-r.ended)
 }
 
@@ -154,7 +163,7 @@ func TestVersionsOfTLS(t *testing.T) {
 			require.True(t, ok)
 			transport.TLSClientConfig.MinVersion = tls.VersionTLS12
 			transport.TLSClientConfig.MaxVersion = tc.client
-			_, _, _, err := r.get(t)
+			_, err := r.get(t)
 			if !tc.wantOK {
 				require.ErrorContains(t, err, "protocol version")
 				return
