@@ -11,9 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/kind"
 )
 
 // chaos makes random changes, and knows what exists by now. Its writes go to
@@ -134,15 +136,7 @@ func (c *chaos) deleteApp() {
 		return
 	}
 	c.eventually("delete "+app.Name, func(ctx context.Context) error {
-		apps := c.client.AppsV1()
-		switch app.Kind {
-		case reloader.StatefulSet:
-			return ignoreNotFound(apps.StatefulSets(app.Namespace).Delete(ctx, app.Name, metav1.DeleteOptions{}))
-		case reloader.DaemonSet:
-			return ignoreNotFound(apps.DaemonSets(app.Namespace).Delete(ctx, app.Name, metav1.DeleteOptions{}))
-		case reloader.Deployment:
-		}
-		return ignoreNotFound(apps.Deployments(app.Namespace).Delete(ctx, app.Name, metav1.DeleteOptions{}))
+		return ignoreNotFound(c.on(app, c.client.AppsV1().RESTClient().Delete()).Do(ctx).Error())
 	})
 	delete(c.apps, app.Name)
 }
@@ -150,18 +144,16 @@ func (c *chaos) deleteApp() {
 // patchApp merges a patch into an app.
 func (w *world) patchApp(app fixture.App, patch string) {
 	w.t.Helper()
-	w.eventually("patch "+app.Name, func(ctx context.Context) (err error) {
-		apps, body := w.client.AppsV1(), []byte(patch)
-		switch app.Workload().Kind {
-		case reloader.StatefulSet:
-			_, err = apps.StatefulSets(app.Namespace).Patch(ctx, app.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{})
-		case reloader.DaemonSet:
-			_, err = apps.DaemonSets(app.Namespace).Patch(ctx, app.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{})
-		case reloader.Deployment:
-			_, err = apps.Deployments(app.Namespace).Patch(ctx, app.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{})
-		}
-		return err
+	w.eventually("patch "+app.Name, func(ctx context.Context) error {
+		return w.on(app, w.client.AppsV1().RESTClient().Patch(types.StrategicMergePatchType)).Body([]byte(patch)).Do(ctx).Error()
 	})
+}
+
+// on points a request at an app.
+func (w *world) on(app fixture.App, request *rest.Request) *rest.Request {
+	k, ok := kind.ByName(app.Workload().Kind)
+	require.True(w.t, ok)
+	return request.Namespace(app.Namespace).Resource(k.Resource.Resource).Name(app.Name)
 }
 
 // relabelApp changes no template.
