@@ -29,6 +29,7 @@ type reports struct {
 	takenBack map[reloader.Workload]string
 	failed    int
 	corrected int
+	faults    []string
 }
 
 // count returns how often a workload was reloaded.
@@ -63,6 +64,14 @@ func (r *reports) TakenBack(of report.Reload, by string) {
 }
 
 func (r *reports) Doubtful(reloader.Workload, reloader.Source) {}
+
+func (r *reports) Faulty(of report.Reload, faults []reloader.Problem) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, fault := range faults {
+		r.faults = append(r.faults, of.Workload.String()+": "+fault.Message)
+	}
+}
 
 func (r *reports) Corrected(reloader.Workload) {
 	r.mu.Lock()

@@ -214,8 +214,10 @@ func (e *Engine) lead(ctx context.Context) {
 	defer workers.Wait()
 	defer e.queues.sources.ShutDown()
 	defer e.queues.workloads.ShutDown()
+	defer e.queues.faults.ShutDown()
 	defer e.queues.carriers.ShutDown()
 	workers.Go(func() { e.leading(ctx) })
+	workers.Go(func() { work(ctx, e, e.queues.faults, e.tellFaults) })
 	for range e.workers {
 		workers.Go(func() { work(ctx, e, e.queues.sources, e.readSource) })
 		workers.Go(func() { work(ctx, e, e.queues.workloads, e.reload) })

@@ -63,6 +63,8 @@ type tracked struct {
 	// window is the coalescing window that the workload asks for; negative if
 	// it asks for none.
 	window time.Duration
+	// faults are what cannot be used of its annotations.
+	faults []reloader.Problem
 	// carries is true if the workload has an index record, whatever its worth.
 	carries bool
 	// template, container and annotations are from the record, or what the
@@ -212,6 +214,7 @@ func (in *intake) admit(w reloader.Workload, t *tracked, annotations map[string]
 	}
 	t.template, t.container, t.annotations = rec.Template, rec.Container, rec.Annotations
 	t.legacy = nil
+	in.judge(w, t, annotations)
 	if !t.resolved {
 		t.resolved = true
 		in.unresolved--
@@ -342,7 +345,7 @@ func (in *intake) hash(annotations map[string]string) uint64 {
 		k.Auto, k.ConfigMapAuto, k.SecretAuto, k.SecretProviderClassAuto,
 		k.ConfigMapNamed, k.SecretNamed, k.SecretProviderClassNamed,
 		k.ConfigMapExclude, k.SecretExclude, k.SecretProviderClassExclude,
-		k.Search, k.CoalesceWindow,
+		k.Search, k.CoalesceWindow, k.PausePeriod, k.RolloutStrategy,
 	} {
 		value, ok := annotations[key]
 		if ok {

@@ -29,6 +29,8 @@ type queues struct {
 	sources workqueue.TypedRateLimitingInterface[reloader.Source]
 	// workloads: workloads that wait for a reload.
 	workloads workqueue.TypedRateLimitingInterface[reloader.Workload]
+	// faults: workloads with annotations that cannot be used, to be told.
+	faults workqueue.TypedRateLimitingInterface[reloader.Workload]
 	// carriers: Jobs that hold what takes the place of another one.
 	carriers workqueue.TypedRateLimitingInterface[reloader.Workload]
 }
@@ -40,6 +42,7 @@ func newQueues(c clock.WithTicker, m workqueue.MetricsProvider) *queues {
 		resolve:    newQueue[reloader.Workload]("resolve", c, m),
 		sources:    newQueue[reloader.Source]("sources", c, m),
 		workloads:  newQueue[reloader.Workload]("workloads", c, m),
+		faults:     newQueue[reloader.Workload]("faults", c, m),
 		carriers:   newQueue[reloader.Workload]("carriers", c, m),
 	}
 }
@@ -62,5 +65,6 @@ func (q *queues) shutDown() {
 	q.resolve.ShutDown()
 	q.sources.ShutDown()
 	q.workloads.ShutDown()
+	q.faults.ShutDown()
 	q.carriers.ShutDown()
 }

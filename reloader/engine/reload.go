@@ -36,6 +36,9 @@ type Reporter interface {
 	// Doubtful is called when a source changed while no engine ran, and it
 	// cannot be known whether before or after the workload's pods started.
 	Doubtful(w reloader.Workload, s reloader.Source)
+	// Faulty is called when values of a workload's annotations were found that
+	// cannot be used. The reload names the workload, and no sources.
+	Faulty(r report.Reload, faults []reloader.Problem)
 	// Corrected is called when the verifying pass found the index wrong.
 	Corrected(w reloader.Workload)
 }

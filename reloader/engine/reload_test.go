@@ -188,6 +188,7 @@ type told struct {
 	reloaded  []report.Reload
 	failed    []reloader.Outcome
 	corrected []reloader.Workload
+	faults    []string
 	takenBack []string // by whom
 	doubtful  []reloader.Workload
 }
@@ -207,6 +208,11 @@ func (r *told) Doubtful(w reloader.Workload, _ reloader.Source) {
 	r.doubtful = append(r.doubtful, w)
 }
 
+func (r *told) Faulty(reload report.Reload, faults []reloader.Problem) {
+	for _, fault := range faults {
+		r.faults = append(r.faults, reload.Workload.String()+" "+string(fault.Reason))
+	}
+}
 func (r *told) Corrected(w reloader.Workload) { r.corrected = append(r.corrected, w) }
 
 func TestWhatFollowsFromARefusal(t *testing.T) {

@@ -17,10 +17,10 @@ import (
 )
 
 // Events writes Kubernetes events, each under the component name of the kind
-// of source that was the cause. Close it after use.
+// of source that was the cause, if there was one. Close it after use.
 type Events struct {
 	broadcaster record.EventBroadcaster
-	recorders   map[reloader.SourceKind]record.EventRecorder
+	recorders   map[reloader.SourceKind]record.EventRecorder // one without a kind
 }
 
 // maxMessage is the API's limit on the message of an event, in bytes.
@@ -41,6 +41,7 @@ func NewEvents(ctx context.Context, config *rest.Config) (*Events, error) {
 		reloader.ConfigMap:           "reloader-configmaps",
 		reloader.Secret:              "reloader-secrets",
 		reloader.SecretProviderClass: "reloader-secretproviderclasspodstatuses",
+		"":                           "reloader",
 	} {
 		// The recorder is given references, for which it needs no types.
 		e.recorders[kind] = e.broadcaster.NewRecorder(runtime.NewScheme(), corev1.EventSource{Component: component})
@@ -53,7 +54,11 @@ func NewEvents(ctx context.Context, config *rest.Config) (*Events, error) {
 func (e *Events) Close() { e.broadcaster.Shutdown() }
 
 func (e *Events) write(r Reload, eventType, reason, message string) {
-	e.recorders[r.Sources[0].Kind].Event(&corev1.ObjectReference{
+	var cause reloader.SourceKind
+	if len(r.Sources) > 0 {
+		cause = r.Sources[0].Kind
+	}
+	e.recorders[cause].Event(&corev1.ObjectReference{
 		APIVersion: r.APIVersion,
 		Kind:       string(r.Workload.Kind),
 		Namespace:  r.Workload.Namespace,

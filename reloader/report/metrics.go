@@ -24,6 +24,7 @@ type Metrics struct {
 	actions          *prometheus.CounterVec
 	actionLatency    *prometheus.HistogramVec
 	corrections      *prometheus.CounterVec
+	faults           *prometheus.CounterVec
 	held             *prometheus.CounterVec
 	takenBack        *prometheus.CounterVec
 	doubtful         *prometheus.CounterVec
@@ -59,6 +60,8 @@ func NewMetrics(r prometheus.Registerer, o MetricsOptions) (*Metrics, error) {
 			"Workloads that the index had wrong when everything was verified. Zero is normal.", "workload_kind"),
 		doubtful: counters("doubtful_changes_total",
 			"Changes made while no engine ran of which it cannot be known whether the workload's pods have them.", "workload_kind"),
+		faults: counters("annotation_faults_total",
+			"Values of annotations that cannot be used, by what is wrong; each is counted when it is found.", "reason"),
 		takenBack: counters("reloads_taken_back_total",
 			"Times that a workload was held back, because somebody kept taking its reloads back.", "workload_kind"),
 		held: counters("reloads_held_total",
@@ -75,7 +78,7 @@ func NewMetrics(r prometheus.Registerer, o MetricsOptions) (*Metrics, error) {
 		requests: newRequestMetrics(),
 	}
 	all := []prometheus.Collector{
-		m.reloads, m.actions, m.actionLatency, m.corrections, m.held, m.takenBack, m.doubtful, m.paused, m.alerts,
+		m.reloads, m.actions, m.actionLatency, m.corrections, m.faults, m.held, m.takenBack, m.doubtful, m.paused, m.alerts,
 	}
 	if o.ByNamespace {
 		m.namespaceReloads = counters("reload_executed_total_by_namespace",

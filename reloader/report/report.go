@@ -15,7 +15,7 @@ type Reload struct {
 	UID      types.UID
 	// APIVersion of the workload, for the event that names it.
 	APIVersion string
-	// Sources whose content changed; at least one.
+	// Sources whose content changed; none if nothing is to be reloaded.
 	Sources []reloader.Source
 	// Latency of the request.
 	Latency time.Duration
@@ -86,6 +86,20 @@ func (r *Reporter) TakenBack(reload Reload, by string) {
 	r.alerts.takenBack(reload, by)
 	if r.events != nil {
 		r.events.write(reload, corev1.EventTypeWarning, reasonReverted, takenBackMessage(reload, by))
+	}
+}
+
+// maxFaults is how many faults of a workload are told in events.
+const maxFaults = 5
+
+// Faulty counts what cannot be used of a workload's annotations, and tells the
+// workload. Of reload, what names the workload is enough.
+func (r *Reporter) Faulty(reload Reload, faults []reloader.Problem) {
+	for i, fault := range faults {
+		r.metrics.faults.WithLabelValues(string(fault.Reason)).Inc()
+		if r.events != nil && i < maxFaults {
+			r.events.write(reload, corev1.EventTypeWarning, string(fault.Reason), clip(fault.Message))
+		}
 	}
 }
 

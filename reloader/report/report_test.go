@@ -143,6 +143,15 @@ func TestEveryReloadIsOneEvent(t *testing.T) {
 			wantComponent: "reloader-secrets",
 			wantMessage:   "Not reloaded yet (trying again), although the content changed of Secret shop/password: no answer",
 		},
+		"that can never come, by what is wrong": {
+			tell: func() {
+				r.Faulty(reload(), []reloader.Problem{{Reason: reloader.ReasonEntryInvalid, Message: "what to do"}})
+			},
+			wantType:      corev1.EventTypeWarning,
+			wantReason:    "EntryInvalid",
+			wantComponent: "reloader",
+			wantMessage:   "what to do",
+		},
 		"that was refused": {
 			tell: func() {
 				r.Failed(reload(source(reloader.Secret, "password")), reloader.OutcomeStalled, errors.New("forbidden"))
@@ -265,6 +274,19 @@ reloader_reload_executed_total{success="true"} 1
 	problems, err := testutil.GatherAndLint(registry)
 	require.NoError(t, err)
 	assert.Empty(t, problems)
+}
+
+func TestFaultsAreCountedAndTold(t *testing.T) {
+	m, registry := newMetrics(t)
+	New(m, nil, nil).Faulty(Reload{Workload: reloader.Workload{Kind: reloader.Deployment, Namespace: "shop", Name: "web"}}, []reloader.Problem{
+		{Reason: reloader.ReasonEntryInvalid}, {Reason: reloader.ReasonEntryInvalid}, {Reason: reloader.ReasonWindowInvalid},
+	})
+	require.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(`
+# HELP reloader_annotation_faults_total Values of annotations that cannot be used, by what is wrong; each is counted when it is found.
+# TYPE reloader_annotation_faults_total counter
+reloader_annotation_faults_total{reason="EntryInvalid"} 2
+reloader_annotation_faults_total{reason="WindowInvalid"} 1
+`), "reloader_annotation_faults_total"))
 }
 
 func TestBothOutcomesAreThereFromTheStart(t *testing.T) {

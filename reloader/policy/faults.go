@@ -1,0 +1,35 @@
+package policy
+
+import (
+	"slices"
+
+	"k8s-reloader/reloader"
+)
+
+// Faults returns what is broken about the annotations of a workload: values
+// that cannot be used, so that something the user asked for does not happen.
+// They are those of Judge that need nothing but annotations; of the template's,
+// what Keys.TemplateSubset keeps is enough. Most workloads have none, and cost
+// no more than a few look-ups.
+func Faults(kind reloader.WorkloadKind, metadata, template map[string]string, s Settings) []reloader.Problem {
+	if !canBreak(metadata, s.Keys) && !canBreak(template, s.Keys) {
+		return nil
+	}
+	problems := Judge(Subject{Kind: kind, Annotations: metadata, TemplateAnnotations: template}, s)
+	problems = slices.DeleteFunc(problems, func(p reloader.Problem) bool { return p.Severity != reloader.Broken })
+	return slices.Clip(problems)
+}
+
+// canBreak reports whether one of the annotations has a value that need not be
+// usable.
+func canBreak(annotations map[string]string, k Keys) bool {
+	for _, key := range [...]string{
+		k.ConfigMapNamed, k.SecretNamed, k.SecretProviderClassNamed,
+		k.PausePeriod, k.CoalesceWindow, k.RolloutStrategy,
+	} {
+		if _, ok := annotations[key]; ok {
+			return true
+		}
+	}
+	return false
+}
