@@ -14,6 +14,8 @@
 //   - index: source <-> workloads, in memory
 //   - kind: one file per workload kind: where its template is, how it is reloaded
 //   - engine: watches -> index -> queues -> reloads
+//   - checkpoint: fingerprints kept across restarts and leaders
+//   - leader: the lease that lets one engine of several write
 //   - report: outcomes -> events, metrics and alerts
 //   - alert: a bounded queue of messages to a chat
 //   - receiver: one post to an HTTP endpoint of somebody else's

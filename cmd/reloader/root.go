@@ -14,8 +14,10 @@ func newRootCommand() *cobra.Command {
 	root := newEngineCommand()
 	root.Use = "reloader"
 	root.Short = "Restart workloads when the ConfigMaps and Secrets that they use change"
-	root.Long = `Reloader rolls Deployments, StatefulSets and DaemonSets when the ConfigMaps and
-Secrets that they use change. A workload opts in with an annotation:
+	root.Long = `Reloader starts the pods of a workload anew when the ConfigMaps and Secrets that it
+uses change, or what the Secrets Store CSI driver mounts for it. Workloads are
+Deployments, StatefulSets, DaemonSets, CronJobs, Jobs, Argo Rollouts and OpenShift's
+DeploymentConfigs. One opts in with an annotation:
 
   kubectl annotate deployment NAME reloader.stakater.com/auto=true
 
