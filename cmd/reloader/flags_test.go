@@ -81,7 +81,7 @@ func TestAValueThatCannotBeUsedStopsTheStartWithOneLine(t *testing.T) {
 		"webhook: a port that is too high":    {[]string{"webhook", "--listen-address=:70000"}, []string{"--listen-address", "70000"}},
 		"webhook: a port that is none":        {[]string{"webhook", "--listen-address=:nothing"}, []string{"--listen-address", "nothing"}},
 		"webhook: an unknown kind to ignore":  {[]string{"webhook", "--resources-to-ignore=pods"}, []string{"--resources-to-ignore"}},
-		"webhook: metrics without a port":     {[]string{"webhook", "--metrics-address=localhost"}, []string{"--metrics-address"}},
+		"webhook: metrics without a port":     {[]string{"webhook", "--listen-address=127.0.0.1:0", "--metrics-address=localhost"}, []string{"--metrics-address"}},
 		"webhook: an unknown log level":       {[]string{"webhook", "--log-level=loud"}, []string{"--log-level"}},
 		"engine, named: an unknown strategy":  {[]string{"engine", "--reload-strategy=hope"}, []string{"--reload-strategy"}},
 		"engine, named: an unknown log level": {[]string{"engine", "--log-level=loud"}, []string{"--log-level"}},
