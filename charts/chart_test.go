@@ -263,7 +263,7 @@ func TestWebhookConfigurations(t *testing.T) {
 		}
 		require.Len(t, w.conditions, 1)
 		if strings.HasPrefix(w.name, "validate-source") {
-			assert.Equal(t, []string{"configmaps", "secrets", "secretproviderclasses"}, resources)
+			assert.Equal(t, []string{"configmaps", "secrets"}, resources)
 			assert.Contains(t, w.conditions[0].Expression, "reloader.stakater.com/")
 			continue
 		}
@@ -276,8 +276,15 @@ func TestWebhookConfigurations(t *testing.T) {
 		"validate-source.reloader.stakater.com":   "/validate-source",
 	}, paths)
 
-	for _, w := range webhooks(t, render(t, "reloader.ignoreSecrets=true")) {
+	for _, w := range webhooks(t, render(t, "reloader.ignoreSecrets=true", "reloader.enableCSIIntegration=true")) {
 		assert.NotContains(t, w.rules[0].Resources, "secrets", "a Secret that is ignored is sent nowhere")
+		if strings.HasPrefix(w.name, "validate-source") {
+			require.Len(t, w.rules, 2)
+			assert.Equal(t, []string{"secretproviderclasses"}, w.rules[1].Resources)
+		}
+	}
+	for _, w := range webhooks(t, render(t, "reloader.serviceAccount.create=false", "reloader.serviceAccount.name=mine"))[:2] {
+		assert.Equal(t, `request.userInfo.username != "system:serviceaccount:system:mine"`, w.conditions[0].Expression)
 	}
 }
 
@@ -306,8 +313,11 @@ func TestPodsAreRestricted(t *testing.T) {
 // what the webhook has recorded.
 func TestSettingsReachBothParts(t *testing.T) {
 	rendered := render(t, "reloader.autoReloadAll=true", "reloader.ignoreSecrets=true", "reloader.logLevel=debug", "reloader.logFormat=json",
-		"reloader.reloadStrategy=annotations", "webhook.mode=strict")
-	shared := []string{"--auto-reload-all=true", "--resources-to-ignore=secrets", "--log-level=debug", "--log-format=json"}
+		"reloader.reloadStrategy=annotations", "reloader.enableCSIIntegration=true", "reloader.followAllReferences=true", "webhook.mode=strict")
+	shared := []string{
+		"--auto-reload-all=true", "--resources-to-ignore=secrets", "--enable-csi-integration", "--follow-all-references",
+		"--log-level=debug", "--log-format=json",
+	}
 	engine := get[*appsv1.Deployment](t, rendered, "Deployment demo-reloader").Spec.Template.Spec.Containers[0].Args
 	assert.Subset(t, engine, append(shared, "--reload-strategy=annotations"))
 	webhook := get[*appsv1.Deployment](t, rendered, "Deployment demo-reloader-webhook").Spec.Template.Spec.Containers[0].Args
@@ -357,7 +367,7 @@ func TestBadValuesAreRefused(t *testing.T) {
 	}{
 		"a typo at the top":           {value: "reloder.autoReloadAll=true", want: "'reloder' not allowed"},
 		"a typo further down":         {value: "reloader.autoReloadAl=true", want: "value must be 'autoReloadAll'"},
-		"a typo of the webhook":       {value: "webhook.enable=false", want: "'enable' not allowed"},
+		"a typo of the webhook":       {value: "webhook.enable=false", want: "value must be 'enabled'"},
 		"a strategy that is unknown":  {value: "reloader.reloadStrategy=restart", want: "/reloader/reloadStrategy"},
 		"a mode that is unknown":      {value: "webhook.mode=on", want: "/webhook/mode"},
 		"two engines":                 {value: "reloader.deployment.replicas=2", want: "needs reloader.enableHA: true"},

@@ -41,7 +41,8 @@ func TestAReleaseMayHaveAnyName(t *testing.T) {
 		"the usual":                         {release: "demo", namespace: "system", wantName: "demo-reloader"},
 		"the chart's":                       {release: "reloader", namespace: "reloader", wantName: "reloader-reloader"},
 		"one with the chart's in it":        {release: "my-reloader-2", namespace: "system", wantName: "my-reloader-2-reloader"},
-		"a number":                          {release: "1", namespace: "2", values: []string{"webhook.enabled=false"}, wantName: "1-reloader"},
+		"a number":                          {release: "1", namespace: "2", wantName: "1-reloader"},
+		"a number, watching a namespace":    {release: "1", namespace: "2", values: []string{"reloader.watchGlobally=false"}, wantName: "1-reloader"},
 		"dots":                              {release: "a.b", namespace: "system", wantName: "a.b-reloader"},
 		"the longest":                       {release: longest, namespace: strings.Repeat("s", 63), wantName: longest + "-reloader"},
 		"the longest, watching a namespace": {release: longest, namespace: strings.Repeat("s", 63), values: []string{"reloader.watchGlobally=false"}, wantName: longest + "-reloader"},
@@ -79,6 +80,7 @@ func TestReleasesOfTwoNamespacesDoNotClash(t *testing.T) {
 	}{
 		"of one name":              {release: "reloader"},
 		"of one full name":         {release: "reloader", first: []string{"fullnameOverride=same"}, second: []string{"fullnameOverride=same"}},
+		"of names that are cut":    {release: strings.Repeat("n", 53)},
 		"that watch one in common": {release: "reloader", first: []string{"reloader.namespaces={a,shared}"}, second: []string{"reloader.namespaces={b,shared}"}},
 	}
 	for name, tc := range tests {

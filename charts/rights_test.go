@@ -29,12 +29,13 @@ type right struct {
 	actions []string
 }
 
-// documentedRights reads the table of docs/security.md that a comment announces.
-func documentedRights(t *testing.T) []right {
+// documentedRights reads the table of docs/security.md that a comment with the
+// name of the part announces.
+func documentedRights(t *testing.T, part string) []right {
 	t.Helper()
 	text, err := os.ReadFile("../docs/security.md")
 	require.NoError(t, err)
-	_, table, ok := strings.Cut(string(text), "<!-- engine -->\n\n")
+	_, table, ok := strings.Cut(string(text), "<!-- "+part+" -->\n\n")
 	require.True(t, ok)
 	table, _, _ = strings.Cut(table, "\n\n")
 	var rights []right
@@ -90,7 +91,13 @@ func action(where, group, resource, name, verb string) string {
 // renderedActions are what the engine is allowed, each once.
 func renderedActions(t *testing.T, values ...string) []string {
 	t.Helper()
-	cluster, own := render(t, values...).rules(t, "demo-reloader")
+	return allowed(t, render(t, values...), "demo-reloader")
+}
+
+// allowed is what an account may do, each action once.
+func allowed(t *testing.T, rendered objects, account string) []string {
+	t.Helper()
+	cluster, own := rendered.rules(t, account)
 	found := append(actions("watched", cluster), actions("own", own)...)
 	slices.Sort(found)
 	return slices.Compact(found)
@@ -119,7 +126,7 @@ func actions(where string, rules []rbacv1.PolicyRule) (found []string) {
 }
 
 func TestTheEngineMayDoWhatTheDocumentationSays(t *testing.T) {
-	rights := documentedRights(t)
+	rights := documentedRights(t, "engine")
 	without := func(value string) (left []string) {
 		for _, r := range rights {
 			if value == "" || !slices.Contains(r.notWith, value) {
@@ -143,6 +150,49 @@ func TestTheEngineMayDoWhatTheDocumentationSays(t *testing.T) {
 		}
 	}
 	assert.Len(t, tried, 10, "each feature that can be switched off")
+}
+
+// How these change with who makes the certificate, the tests of certificates hold.
+func TestTheWebhookMayDoWhatTheDocumentationSays(t *testing.T) {
+	var want []string
+	for _, r := range documentedRights(t, "webhook") {
+		want = append(want, r.actions...)
+	}
+	slices.Sort(want)
+	assert.Equal(t, slices.Compact(want), allowed(t, render(t), "demo-reloader-webhook"))
+}
+
+// What several values together take away, the table does not say.
+func TestRightsFollowFromSeveralValues(t *testing.T) {
+	tests := map[string]struct {
+		values []string
+		// resource and the verbs that are left of it.
+		resource  string
+		wantVerbs []string
+	}{
+		"CronJobs are asked about by Jobs alone": {
+			values: []string{"reloader.ignoreCronJobs=true"}, resource: "batch/cronjobs", wantVerbs: []string{"get"},
+		},
+		"Jobs are made for CronJobs alone": {
+			values: []string{"reloader.ignoreJobs=true"}, resource: "batch/jobs", wantVerbs: []string{"create", "delete", "get", "list"},
+		},
+		"nothing of batch without both":       {values: []string{"reloader.ignoreJobs=true", "reloader.ignoreCronJobs=true"}, resource: "batch/cronjobs"},
+		"no Jobs without both":                {values: []string{"reloader.ignoreJobs=true", "reloader.ignoreCronJobs=true"}, resource: "batch/jobs"},
+		"no Jobs for CronJobs that are told":  {values: []string{"reloader.ignoreJobs=true", "reloader.webhookUrl=http://receiver"}, resource: "batch/jobs"},
+		"nothing of CronJobs for Jobs told":   {values: []string{"reloader.ignoreCronJobs=true", "reloader.webhookUrl=http://receiver"}, resource: "batch/cronjobs"},
+		"Jobs that are told are watched only": {values: []string{"reloader.webhookUrl=http://receiver"}, resource: "batch/jobs", wantVerbs: []string{"get", "list", "watch"}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			var verbs []string
+			for _, action := range renderedActions(t, tc.values...) {
+				if verb, ok := strings.CutPrefix(action, "watched "+tc.resource+" all "); ok {
+					verbs = append(verbs, verb)
+				}
+			}
+			assert.Equal(t, tc.wantVerbs, verbs)
+		})
+	}
 }
 
 func TestWatchedNamespacesNeedNoClusterRole(t *testing.T) {

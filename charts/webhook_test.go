@@ -1,6 +1,7 @@
 package charts_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 
 	"k8s-reloader/reloader/kind"
@@ -60,6 +62,141 @@ func TestTheUsersSelectorsAreAddedToTheExclusions(t *testing.T) {
 			},
 		}, w.NamespaceSelector)
 		assert.Equal(t, &metav1.LabelSelector{MatchLabels: map[string]string{"checked": "yes"}}, w.ObjectSelector)
+	}
+}
+
+// selectors are what a rendered chart's webhooks and policies select.
+func selectors(t *testing.T, list []runtime.Object) (namespaces, objects []*metav1.LabelSelector, names []string) {
+	t.Helper()
+	for _, obj := range list {
+		switch o := obj.(type) {
+		case *admissionregistrationv1.MutatingWebhookConfiguration:
+			names = append(names, o.Name)
+			for _, w := range o.Webhooks {
+				namespaces, objects = append(namespaces, w.NamespaceSelector), append(objects, w.ObjectSelector)
+			}
+		case *admissionregistrationv1.ValidatingWebhookConfiguration:
+			names = append(names, o.Name)
+			for _, w := range o.Webhooks {
+				namespaces, objects = append(namespaces, w.NamespaceSelector), append(objects, w.ObjectSelector)
+			}
+		case *admissionregistrationv1.ValidatingAdmissionPolicy:
+			names = append(names, o.Name)
+			namespaces, objects = append(namespaces, o.Spec.MatchConstraints.NamespaceSelector), append(objects, o.Spec.MatchConstraints.ObjectSelector)
+		}
+	}
+	return namespaces, objects, names
+}
+
+func TestOnlyWatchedNamespacesAreAskedAbout(t *testing.T) {
+	name := func(operator metav1.LabelSelectorOperator, values ...string) metav1.LabelSelectorRequirement {
+		return metav1.LabelSelectorRequirement{Key: corev1.LabelMetadataName, Operator: operator, Values: values}
+	}
+	notOurs := metav1.LabelSelectorRequirement{Key: "app", Operator: metav1.LabelSelectorOpNotIn, Values: []string{"demo-reloader", "demo-reloader-webhook"}}
+	tests := map[string]struct {
+		values         []string
+		wantNamespaces []metav1.LabelSelectorRequirement
+		wantObjects    *metav1.LabelSelector
+		// wantAfter is what the names end with.
+		wantAfter string
+	}{
+		"all": {wantNamespaces: []metav1.LabelSelectorRequirement{name(metav1.LabelSelectorOpNotIn, "kube-system", "system")}},
+		"all but those that are ignored": {
+			values:         []string{`reloader.ignoreNamespaces=a\, system`},
+			wantNamespaces: []metav1.LabelSelectorRequirement{name(metav1.LabelSelectorOpNotIn, "kube-system", "system", "a")},
+		},
+		"the release's own, but not its own objects": {
+			values:         []string{"reloader.watchGlobally=false"},
+			wantNamespaces: []metav1.LabelSelectorRequirement{name(metav1.LabelSelectorOpNotIn, "kube-system"), name(metav1.LabelSelectorOpIn, "system")},
+			wantObjects:    &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{notOurs}},
+			wantAfter:      ".system",
+		},
+		"those that are named, in one string": {
+			values: []string{"reloader.watchGlobally=false", `reloader.namespaces=a\, b`},
+			wantNamespaces: []metav1.LabelSelectorRequirement{
+				name(metav1.LabelSelectorOpNotIn, "kube-system", "system"), name(metav1.LabelSelectorOpIn, "a", "b"),
+			},
+			wantAfter: ".system",
+		},
+		"its own and another, of the objects what the user selects": {
+			values: []string{
+				"reloader.watchGlobally=false", "reloader.namespaces={system,a}", "webhook.objectSelector.matchLabels.checked=yes",
+				"webhook.objectSelector.matchExpressions[0].key=tier", "webhook.objectSelector.matchExpressions[0].operator=Exists",
+			},
+			wantNamespaces: []metav1.LabelSelectorRequirement{name(metav1.LabelSelectorOpNotIn, "kube-system"), name(metav1.LabelSelectorOpIn, "system", "a")},
+			wantObjects: &metav1.LabelSelector{
+				MatchLabels:      map[string]string{"checked": "yes"},
+				MatchExpressions: []metav1.LabelSelectorRequirement{notOurs, {Key: "tier", Operator: metav1.LabelSelectorOpExists}},
+			},
+			wantAfter: ".system",
+		},
+	}
+	for what, tc := range tests {
+		t.Run(what, func(t *testing.T) {
+			namespaces, objects, names := selectors(t, renderList(t, append(tc.values, "webhook.admissionPolicy.enabled=true")...))
+			require.Len(t, namespaces, 5, "three webhooks and two policies")
+			for i := range namespaces {
+				assert.Equal(t, &metav1.LabelSelector{MatchExpressions: tc.wantNamespaces}, namespaces[i])
+				assert.Equal(t, tc.wantObjects, objects[i])
+			}
+			after := "demo-reloader-webhook" + tc.wantAfter
+			assert.ElementsMatch(t, []string{after, after, after + "-broken", after + "-doubtful"}, names)
+		})
+	}
+}
+
+// Whatever reads annotations has to read the same ones.
+func TestEverythingFollowsTheKeysOfTheUser(t *testing.T) {
+	keyFlags := map[string]string{
+		"auto": "auto-annotation", "configmap_auto": "configmap-auto-annotation", "secret_auto": "secret-auto-annotation",
+		"configmap": "configmap-annotation", "secret": "secret-annotation", "search": "auto-search-annotation",
+		"match": "search-match-annotation", "ignore": "ignore-annotation",
+		"pausePeriod": "pause-deployment-annotation", "pauseTime": "pause-deployment-time-annotation",
+	}
+	values := []string{"webhook.admissionPolicy.enabled=true"}
+	var flags, keys []string
+	for name, flag := range keyFlags {
+		key := "example.com/the-" + strings.ToLower(strings.ReplaceAll(name, "_", "-"))
+		values, keys = append(values, "reloader.custom_annotations."+name+"="+key), append(keys, key)
+		flags = append(flags, "--"+flag+"="+key)
+	}
+	rendered := render(t, values...)
+	engine := get[*appsv1.Deployment](t, rendered, "Deployment demo-reloader").Spec.Template.Spec.Containers[0].Args
+	assert.Subset(t, engine, flags)
+	assert.Subset(t, webhookArgs(t, rendered), flags)
+
+	sources := get[*admissionregistrationv1.ValidatingWebhookConfiguration](t, rendered, "ValidatingWebhookConfiguration demo-reloader-webhook").Webhooks[1]
+	for _, key := range keys {
+		assert.Contains(t, sources.MatchConditions[0].Expression, strconv.Quote(key))
+	}
+
+	var policies strings.Builder
+	for _, name := range []string{"broken", "doubtful"} {
+		policy := get[*admissionregistrationv1.ValidatingAdmissionPolicy](t, rendered, "ValidatingAdmissionPolicy demo-reloader-webhook-"+name)
+		for _, v := range policy.Spec.Validations {
+			policies.WriteString(v.Expression + v.Message + v.MessageExpression)
+		}
+	}
+	// What stands on sources, and what is written by us, the policies do not judge.
+	for _, name := range []string{"auto", "configmap_auto", "secret_auto", "configmap", "secret", "search", "pausePeriod"} {
+		assert.Contains(t, policies.String(), "example.com/the-"+strings.ToLower(strings.ReplaceAll(name, "_", "-")))
+	}
+	for _, usual := range []string{
+		"\"reloader.stakater.com/auto", "\"configmap.reloader.stakater.com/", "\"secret.reloader.stakater.com/", "\"reloader.stakater.com/search", "\"deployment.reloader",
+	} {
+		assert.NotContains(t, policies.String(), usual, "it has another name")
+	}
+}
+
+// OpenShift gives each namespace users of its own.
+func TestOnOpenShiftThePodsLeaveTheUserToIt(t *testing.T) {
+	for _, name := range []string{"demo-reloader", "demo-reloader-webhook"} {
+		context := get[*appsv1.Deployment](t, render(t, "reloader.isOpenshift=true"), "Deployment "+name).Spec.Template.Spec.SecurityContext
+		assert.Nil(t, context.RunAsUser)
+		assert.Nil(t, context.RunAsGroup)
+		assert.True(t, *context.RunAsNonRoot)
+		context = get[*appsv1.Deployment](t, render(t, "reloader.isOpenshift=true", "reloader.deployment.securityContext.runAsUser=7"), "Deployment "+name).Spec.Template.Spec.SecurityContext
+		assert.Equal(t, int64(7), *context.RunAsUser, "the user's own choice stays")
 	}
 }
 
@@ -199,7 +336,12 @@ func TestTheAdmissionPolicyFollowsTheMode(t *testing.T) {
 			}
 		})
 	}
-	for _, key := range render(t, "webhook.admissionPolicy.enabled=true", "webhook.mode=off").keys() {
-		assert.NotContains(t, key, "ValidatingAdmissionPolicy")
+	// A values file has false where somebody wrote off without quotes.
+	for _, off := range []string{"off", "false"} {
+		rendered := render(t, "webhook.admissionPolicy.enabled=true", "webhook.mode="+off)
+		assert.Contains(t, webhookArgs(t, rendered), "--admission=off")
+		for _, key := range rendered.keys() {
+			assert.NotContains(t, key, "ValidatingAdmissionPolicy")
+		}
 	}
 }

@@ -38,8 +38,9 @@ annotations.
 
 [docs/install.md](../../docs/install.md) goes through it,
 [docs/migrate.md](../../docs/migrate.md) comes from Stakater's chart, whose values
-mean here what they mean there, and [docs/security.md](../../docs/security.md) says
-what may be done by whom. This file is made from values.yaml by ` + "`make manifests`" + `.
+mean here what they mean there, [docs/security.md](../../docs/security.md) says what
+may be done by whom, and [docs/webhook.md](../../docs/webhook.md) what happens when
+the webhook does not answer. This file is made from values.yaml by ` + "`make manifests`" + `.
 
 ## Values
 

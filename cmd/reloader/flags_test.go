@@ -63,7 +63,7 @@ func TestAValueThatCannotBeUsedStopsTheStartWithOneLine(t *testing.T) {
 		"all of these at once":                {[]string{"--namespaces=a,b", "--namespaces-to-ignore=a,b", "--namespace-selector=a=b"}, []string{"a is both", "b is both", "selected"}},
 		"a selector that is none":             {[]string{"--namespace-selector=a=b,no such(label"}, []string{"--namespace-selector", `"no such(label"`, "k in (a,b)"}},
 		"a source selector that is none":      {[]string{"--resource-label-selector=a in b"}, []string{"--resource-label-selector", `"a in b"`}},
-		"an unknown kind of workload":         {[]string{"--ignored-workload-types=pods"}, []string{"--ignored-workload-types=pods", "jobs or cronjobs"}},
+		"an unknown kind of workload":         {[]string{"--ignored-workload-types=pods"}, []string{"--ignored-workload-types=pods", "jobs, cronjobs or deploymentconfigs"}},
 		"Argo Rollouts, perhaps":              {[]string{"--is-Argo-Rollouts=perhaps"}, []string{"--is-Argo-Rollouts", "perhaps"}},
 		"an unknown strategy":                 {[]string{"--reload-strategy=hope"}, []string{"--reload-strategy", "hope", "env-vars or annotations"}},
 		"a negative window":                   {[]string{"--coalesce-window=-1s"}, []string{"--coalesce-window", "-1s"}},

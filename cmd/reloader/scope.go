@@ -37,7 +37,7 @@ func (f *scopeFlags) bind(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.sourceSelector, "resource-label-selector", nil,
 		"labels of the ConfigMaps and Secrets to watch, written like those of namespaces")
 	flags.StringSliceVar(&f.ignoredWorkloads, "ignored-workload-types", nil,
-		"kinds of workload to leave alone: jobs, cronjobs")
+		"kinds of workload to leave alone: jobs, cronjobs, deploymentconfigs")
 	for _, name := range []string{"is-argo-rollouts", "is-Argo-Rollouts"} {
 		flags.BoolVar(&f.argoRollouts, name, false, "reload Argo Rollouts, too")
 	}
@@ -96,9 +96,11 @@ func (f *scopeFlags) workloads() ([]reloader.WorkloadKind, error) {
 			ignored = append(ignored, reloader.Job)
 		case "cronjobs":
 			ignored = append(ignored, reloader.CronJob)
+		case "deploymentconfigs":
+			ignored = append(ignored, reloader.DeploymentConfig)
 		case "":
 		default:
-			return nil, fmt.Errorf("--ignored-workload-types=%s: use jobs or cronjobs", name)
+			return nil, fmt.Errorf("--ignored-workload-types=%s: use jobs, cronjobs or deploymentconfigs", name)
 		}
 	}
 	return ignored, nil

@@ -35,6 +35,10 @@ func TestScope(t *testing.T) {
 			args: []string{"--is-argo-rollouts", "--ignored-workload-types=Jobs, CRONJOBS"},
 			want: scope.Scope{IgnoredWorkloads: []reloader.WorkloadKind{"Job", "CronJob"}},
 		},
+		"no DeploymentConfigs": {
+			args: []string{"--is-argo-rollouts", "--ignored-workload-types=deploymentconfigs"},
+			want: scope.Scope{IgnoredWorkloads: []reloader.WorkloadKind{"DeploymentConfig"}},
+		},
 		"some namespaces, each of them once": {
 			args: []string{"--is-argo-rollouts", "--namespaces=shop, bank,", "--namespaces=shop"},
 			want: scope.Scope{Namespaces: []string{"bank", "shop"}},

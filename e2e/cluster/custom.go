@@ -62,6 +62,11 @@ func (c *Cluster) installCRDs(ctx context.Context, path, manifest, groupVersion,
 	if _, err := c.KubectlInput(ctx, manifest, "apply", "--server-side", flag, path); err != nil {
 		return err
 	}
+	return c.awaitResource(ctx, groupVersion, resource)
+}
+
+// awaitResource returns when a resource is served.
+func (c *Cluster) awaitResource(ctx context.Context, groupVersion, resource string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.options.StartTimeout)
 	defer cancel()
 	return c.await(ctx, resource, func(context.Context) (bool, error) {

@@ -9,8 +9,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"k8s-reloader/e2e/cluster/process"
 )
 
 func TestInstalling(t *testing.T) {
@@ -115,56 +113,4 @@ func objects(t *testing.T, namespace string) map[string]string {
 		"Deployment": string(deployment.UID), "ServiceAccount": string(account.UID),
 		"ClusterRole": string(role.UID), "ClusterRoleBinding": string(binding.UID),
 	}
-}
-
-// A values file of Stakater's chart with everything in it switched on installs
-// as it stands, by an upgrade, and its engines work.
-func TestAllOfStakatersValues(t *testing.T) {
-	s := newShell(t)
-	const namespace = "everything"
-	s.must(t, "kubectl apply -f charts/testdata/crds")
-	s.must(t, "kubectl wait --for=condition=Established --timeout=60s customresourcedefinitions --all")
-	stakater(t, s, namespace, "--values charts/testdata/stakater-values.yaml")
-	s.must(t, "kubectl create secret generic alert-settings --from-literal=info=test --namespace "+namespace)
-	defer s.must(t, "helm uninstall reloader --namespace "+namespace)
-
-	out, err := s.run(t, "helm upgrade reloader charts/reloader --values charts/testdata/stakater-values.yaml --wait --timeout 2m --namespace "+namespace)
-	require.NoError(t, err, "%s\n%s", out, tails(t, namespace))
-
-	deployment, err := shared.Client().AppsV1().Deployments(namespace).Get(t.Context(), "reloader-reloader", metav1.GetOptions{})
-	require.NoError(t, err)
-	assert.Equal(t, int32(2), deployment.Status.ReadyReplicas)
-	assert.Equal(t, map[string]string{"app": "reloader-reloader", "release": "reloader", "part-of": "platform"}, deployment.Spec.Selector.MatchLabels)
-
-	// And they do what the file says: the namespace and the label select, the
-	// annotation has another name, and what is written is an annotation.
-	s.must(t, `
-kubectl create namespace selected
-kubectl label namespace selected reload=yes
-kubectl create configmap settings --from-literal=A=1 --namespace selected
-kubectl label configmap settings reload=yes --namespace selected
-kubectl create deployment app --image=registry.example/app:1 --namespace selected
-kubectl set env deployment/app --from=configmap/settings --namespace selected
-kubectl annotate deployment app example.com/auto=true --namespace selected
-kubectl patch configmap settings --patch '{"data":{"A":"2"}}' --namespace selected`)
-	assert.Eventually(t, func() bool {
-		app, err := shared.Client().AppsV1().Deployments("selected").Get(t.Context(), "app", metav1.GetOptions{})
-		return err == nil && strings.Contains(app.Spec.Template.Annotations["reloader.stakater.com/last-reloaded-from"], "settings")
-	}, soon, often)
-}
-
-// tails are the last lines of what the pods' processes wrote, for the log of a
-// failure.
-func tails(t *testing.T, namespace string) string {
-	t.Helper()
-	pods, err := shared.Client().CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{})
-	require.NoError(t, err)
-	var b strings.Builder
-	for i := range pods.Items {
-		pod := &pods.Items[i]
-		for _, container := range pod.Spec.Containers {
-			fmt.Fprintf(&b, "%s:\n%s\n", pod.Name, process.Tail(shared.Pods().LogPath(namespace, pod.Name, container.Name), 512))
-		}
-	}
-	return b.String()
 }

@@ -55,6 +55,14 @@ exec %[1]q "$@"
 	return s
 }
 
+// bring puts files of testdata into the shell's folder.
+func (s *shell) bring(t *testing.T, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		require.NoError(t, os.Symlink(filepath.Join(root, "e2e/docs/testdata", name), filepath.Join(s.dir, name)))
+	}
+}
+
 func writeProgram(t *testing.T, dir, name, script string) {
 	t.Helper()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/bash\nset -euo pipefail\n"+script), 0o700))

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -166,6 +168,7 @@ func (s *stream) during(t *testing.T, what string, part func()) (unseen int) {
 	t.Helper()
 	s.look()
 	failedOpen := failedOpen(t)
+	reasons := failureReasons(t)
 	began := time.Now()
 	part()
 	s.await(t, rate)
@@ -173,6 +176,9 @@ func (s *stream) during(t *testing.T, what string, part func()) (unseen int) {
 	opened := failuresSince(t, failedOpen)
 	t.Logf("%s: %d admissions in %.1f s, %d refused, %d without a record, failed open by webhook: %v",
 		what, count.asked, time.Since(began).Seconds(), len(count.refused), count.unseen, opened)
+	for reason, times := range subtract(failureReasons(t), reasons) {
+		t.Logf("%s: the API server said %d times: %s", what, times, reason)
+	}
 	assert.Empty(t, count.refused, "%s refuses nobody", what)
 	s.requireNoReload(t, what)
 	return max(count.unseen, opened["validate-workload.reloader.stakater.com"], opened["mutate-workload.reloader.stakater.com"])
@@ -229,11 +235,30 @@ func failedOpen(t *testing.T) map[string]int {
 // failuresSince returns what failedOpen counted since then.
 func failuresSince(t *testing.T, since map[string]int) map[string]int {
 	t.Helper()
-	counts := failedOpen(t)
+	return subtract(failedOpen(t), since)
+}
+
+func subtract(counts, since map[string]int) map[string]int {
 	for name, count := range since {
 		if counts[name] -= count; counts[name] == 0 {
 			delete(counts, name)
 		}
 	}
 	return counts
+}
+
+// failureReasons returns how often the API server has said what about a webhook
+// that did not answer, since it started: what to look at when requests pass
+// unseen that should not.
+func failureReasons(t *testing.T) map[string]int {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(shared.Dir(), "logs", "kube-apiserver.log"))
+	require.NoError(t, err)
+	reasons := map[string]int{}
+	for line := range strings.Lines(string(text)) {
+		if _, reason, found := strings.Cut(strings.TrimSpace(line), "Failed calling webhook, failing open "); found {
+			reasons[reason]++
+		}
+	}
+	return reasons
 }

@@ -112,9 +112,9 @@ func TestUnusableFlagsStopTheStart(t *testing.T) {
 		"a flag that is unknown":                      {[]string{"--no-such-flag"}, "unknown flag"},
 		"the engine by name":                          {[]string{"engine", "--log-level=loud"}, "trace, debug, info"},
 		"the webhook: a mode that is none":            {[]string{"webhook", "--admission=loud"}, "off, warn, default, strict"},
-		"the webhook: an address without a port":      {[]string{"webhook", "--listen-address=127.0.0.1"}, "port"},
-		"the webhook: a port that is none":            {[]string{"webhook", "--listen-address=:99999"}, "65535"},
-		"the webhook: metrics without a port":         {[]string{"webhook", "--metrics-address=here"}, "missing port"},
+		"the webhook: an address without a port":      {[]string{"webhook", "--listen-address=127.0.0.1", "--metrics-address=127.0.0.1:0"}, "port"},
+		"the webhook: a port that is none":            {[]string{"webhook", "--listen-address=:99999", "--metrics-address=127.0.0.1:0"}, "99999"},
+		"the webhook: metrics without a port":         {[]string{"webhook", "--metrics-address=here", "--listen-address=127.0.0.1:0"}, "missing port"},
 		"the webhook: a Secret that cannot exist":     {[]string{"webhook", "--certificate-secret=No/Name"}, "No/Name"},
 		"the webhook: a Service that cannot exist":    {[]string{"webhook", "--service=No/Name"}, "No/Name"},
 		"the webhook: a configuration without a name": {[]string{"webhook", "--mutating-configuration=No/Name"}, "No/Name"},
@@ -196,7 +196,7 @@ func TestAnUnreachableAPIServerIsWaitedFor(t *testing.T) {
 			tries: 3,
 		},
 		"webhook": {
-			args:  []string{"webhook", "--metrics-address=127.0.0.1:0", "--listen-address=127.97.255.254:9443"},
+			args:  []string{"webhook", "--metrics-address=127.0.0.1:0", "--listen-address=127.97.255.254:9443", "--shutdown-delay=100ms"},
 			tries: 5,
 		},
 	}

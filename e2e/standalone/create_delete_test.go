@@ -136,13 +136,14 @@ func TestWhatBeginsAndEndsWhileTheEngineRuns(t *testing.T) {
 	for name, tc := range tests {
 		ns := namespace(t, "lifecycle-"+dashed(name))
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			want := map[reloader.Workload]int{}
 			for name, story := range tc.stories {
 				s := stage{t, ns, dashed(name)}
 				story.before(s)
 				want[s.app().Workload()] = story.want
 			}
-			startEngine(t, append(tc.options, func(o *engine.Options) { o.CoalesceWindow = 2 * time.Second })...)
+			startEngine(t, append(tc.options, within(ns), func(o *engine.Options) { o.CoalesceWindow = 2 * time.Second })...)
 			for name, story := range tc.stories {
 				if story.while(stage{t, ns, dashed(name)}); t.Failed() {
 					return
@@ -193,7 +194,8 @@ func TestWhatBeginsAndEndsWhileNoEngineRuns(t *testing.T) {
 	for name, tc := range tests {
 		ns := namespace(t, "away-"+dashed(name))
 		t.Run(name, func(t *testing.T) {
-			options := slices.Concat(tc.options, []func(*engine.Options){remembers(t, ns)})
+			t.Parallel()
+			options := slices.Concat(tc.options, []func(*engine.Options){remembers(t, ns), within(ns)})
 			each := func(do func(s stage, of story)) {
 				for name, of := range tc.stories {
 					do(stage{t, ns, dashed(name)}, of)

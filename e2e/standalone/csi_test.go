@@ -2,11 +2,8 @@ package standalone
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -27,12 +24,6 @@ import (
 	"k8s-reloader/reloader/policy"
 )
 
-// The CRDs are those of the driver's own module.
-const (
-	csiModule = "sigs.k8s.io/secrets-store-csi-driver@v1.5.3"
-	csiSum    = "h1:SBsYaGmuQN9EIHwi32gaf0k94hyjjeaQ5eWeyqC0lWQ="
-)
-
 // csiDriver writes what the Secrets Store CSI driver writes: one status per pod
 // and class, whose objects are replaced as a whole.
 type csiDriver struct {
@@ -42,10 +33,18 @@ type csiDriver struct {
 	classes   dynamic.ResourceInterface
 }
 
+func secretsStore() schema.GroupVersion {
+	return schema.GroupVersion{Group: "secrets-store.csi.x-k8s.io", Version: "v1"}
+}
+
+func podStatuses() schema.GroupVersionResource {
+	return secretsStore().WithResource("secretproviderclasspodstatuses")
+}
+
 // newCSIDriver returns a driver whose CRDs are installed.
 func newCSIDriver(t *testing.T, ns string) csiDriver {
 	t.Helper()
-	installCSI(t)
+	require.NoError(t, shared.InstallSecretsStore(t.Context()))
 	return csiDriverOf(t, ns)
 }
 
@@ -53,31 +52,12 @@ func csiDriverOf(t *testing.T, ns string) csiDriver {
 	t.Helper()
 	client, err := dynamic.NewForConfig(shared.RESTConfig())
 	require.NoError(t, err)
-	gv := schema.GroupVersion{Group: "secrets-store.csi.x-k8s.io", Version: "v1"}
 	return csiDriver{
 		t:         t,
 		namespace: ns,
-		statuses:  client.Resource(gv.WithResource("secretproviderclasspodstatuses")).Namespace(ns),
-		classes:   client.Resource(gv.WithResource("secretproviderclasses")).Namespace(ns),
+		statuses:  client.Resource(podStatuses()).Namespace(ns),
+		classes:   client.Resource(secretsStore().WithResource("secretproviderclasses")).Namespace(ns),
 	}
-}
-
-func installCSI(t *testing.T) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "mod", "download", "-json", csiModule)
-	cmd.Dir = t.TempDir() // no module's
-	out, err := cmd.Output()
-	require.NoError(t, err, "download the CRDs of the driver")
-	var module struct{ Dir, Sum string }
-	require.NoError(t, json.Unmarshal(out, &module))
-	require.Equal(t, csiSum, module.Sum)
-	_, err = shared.Kubectl(t.Context(), "apply", "-f", filepath.Join(module.Dir, "config", "crd", "bases"))
-	require.NoError(t, err)
-	d := csiDriverOf(t, metav1.NamespaceDefault)
-	require.Eventually(t, func() bool {
-		_, err := d.statuses.List(t.Context(), metav1.ListOptions{Limit: 1})
-		return err == nil
-	}, soon, often, "the API serves the CRDs")
 }
 
 func removeCSI(t *testing.T) {
@@ -111,16 +91,7 @@ func (d csiDriver) class(name string, annotations map[string]string) {
 func (d csiDriver) mount(pod, class, version string) {
 	d.t.Helper()
 	name := pod + "-" + d.namespace + "-" + class
-	object := func(id string) any {
-		return map[string]any{"id": "secret/" + class + "/" + id, "version": version}
-	}
-	status := map[string]any{
-		"podName":                 pod,
-		"secretProviderClassName": class,
-		"mounted":                 true,
-		"targetPath":              "/var/lib/kubelet/pods/" + pod,
-		"objects":                 []any{object("password"), object("user")},
-	}
+	status := podStatus(pod, class, version)
 	ctx := d.t.Context()
 	present, err := d.statuses.Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -138,6 +109,20 @@ func (d csiDriver) mount(pod, class, version string) {
 	present.Object["status"] = status
 	_, err = d.statuses.Update(ctx, present, metav1.UpdateOptions{})
 	require.NoError(d.t, err)
+}
+
+// podStatus is the status of such a report.
+func podStatus(pod, class, version string) map[string]any {
+	object := func(id string) any {
+		return map[string]any{"id": "secret/" + class + "/" + id, "version": version}
+	}
+	return map[string]any{
+		"podName":                 pod,
+		"secretProviderClassName": class,
+		"mounted":                 true,
+		"targetPath":              "/var/lib/kubelet/pods/" + pod,
+		"objects":                 []any{object("password"), object("user")},
+	}
 }
 
 // unmount has the report of a pod go with it.
@@ -176,7 +161,7 @@ func TestTheCSIDriverMayComeLater(t *testing.T) {
 	ns := namespace(t, "csi-later")
 	web := newCSIApp(t, ns, "web", auto(), "vault")
 	other := newApp(t, ns, "other")
-	startEngine(t, withCSI)
+	startEngine(t, withCSI, func(o *engine.Options) { o.LookInterval = time.Second })
 	edit(t, ns, "other", "1")
 	requireRollouts(t, map[reloader.Workload]int{web: 0, other.Workload(): 1})
 
@@ -192,12 +177,13 @@ func TestTheCSIDriverMayComeLater(t *testing.T) {
 		s, err := fixture.Read(t.Context(), shared.Client(), web)
 		require.NoError(t, err)
 		return s.Env("STAKATER_VAULT_SECRETPROVIDERCLASS") != ""
-	}, 40*time.Second, time.Second)
+	}, soon, 500*time.Millisecond)
 }
 
 // Two classes rotate several times, in the order in which their pods happen to
 // follow, while pods come, with old content or new, and go.
 func TestARotationIsOneRollout(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "csi-rotation")
 	d := newCSIDriver(t, ns)
 	classes := []string{"vault", "keys"}
@@ -219,7 +205,7 @@ func TestARotationIsOneRollout(t *testing.T) {
 	for range 5 {
 		add("v0")
 	}
-	startEngine(t, withCSI, func(o *engine.Options) { o.CoalesceWindow = 4 * time.Second })
+	startEngine(t, withCSI, within(ns), func(o *engine.Options) { o.CoalesceWindow = 4 * time.Second })
 	requireRollouts(t, map[reloader.Workload]int{web: 0, worker: 0})
 
 	seed := rand.Uint64()
@@ -291,14 +277,15 @@ func TestARotationAcrossRestartsIsOneRollout(t *testing.T) {
 		i++
 		ns := namespace(t, fmt.Sprint("csi-restart-", i))
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			d := newCSIDriver(t, ns)
 			d.class("vault", nil)
 			web := newCSIApp(t, ns, "web", auto(), "vault")
 			for pod := range 5 {
 				d.mount(fmt.Sprint("pod-", pod), "vault", "a")
 			}
-			memory := remembers(t, ns)
-			_, _, stop := runEngine(t, withCSI, memory, func(o *engine.Options) {
+			memory, here := remembers(t, ns), within(ns)
+			_, _, stop := runEngine(t, withCSI, here, memory, func(o *engine.Options) {
 				if tc.late {
 					o.CoalesceWindow = time.Hour
 				}
@@ -311,12 +298,12 @@ func TestARotationAcrossRestartsIsOneRollout(t *testing.T) {
 					stop()
 				}
 				if pod == tc.start {
-					startEngine(t, withCSI, memory)
+					startEngine(t, withCSI, here, memory)
 				}
 				d.mount(fmt.Sprint("pod-", pod), "vault", "b")
 			}
 			if tc.start == 5 {
-				startEngine(t, withCSI, memory)
+				startEngine(t, withCSI, here, memory)
 			}
 			requireRollouts(t, map[reloader.Workload]int{web: 1})
 			d.mount("pod-4", "vault", "c")
@@ -326,6 +313,7 @@ func TestARotationAcrossRestartsIsOneRollout(t *testing.T) {
 }
 
 func TestWhatIsNoRotation(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "csi-quiet")
 	d := newCSIDriver(t, ns)
 	keys := policy.DefaultKeys()
@@ -337,7 +325,7 @@ func TestWhatIsNoRotation(t *testing.T) {
 	d.mount("searching-0", "vault", "a")
 	ignoring := newCSIApp(t, ns, "ignoring", auto(), "ignored")
 	searching := newCSIApp(t, ns, "searching", map[string]string{keys.Search: "true"}, "matched", "vault")
-	startEngine(t, withCSI)
+	startEngine(t, withCSI, within(ns))
 
 	// A workload whose pods are the first to report its class.
 	fresh := newCSIApp(t, ns, "fresh", auto(), "new")

@@ -79,6 +79,12 @@ func (r *reports) Corrected(reloader.Workload) {
 	r.corrected++
 }
 
+// within has an engine watch some namespaces only. A test all of whose engines
+// do may run beside others that do.
+func within(namespaces ...string) func(*engine.Options) {
+	return func(o *engine.Options) { o.Scope.Namespaces = namespaces }
+}
+
 // startEngine runs an engine until the test ends and returns when it is ready.
 func startEngine(t *testing.T, options ...func(*engine.Options)) (*engine.Engine, *reports) {
 	t.Helper()

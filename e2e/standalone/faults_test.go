@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"k8s-reloader/e2e/fixture"
+	"k8s-reloader/reloader/policy"
 )
 
 // A value that cannot be used is told where it stands, counted, and disturbs
@@ -50,4 +51,17 @@ func TestAValueThatCannotBeUsedIsTold(t *testing.T) {
 	for reason := range told {
 		assert.Contains(t, metrics, `reloader_annotation_faults_total{reason="`+reason+`"} 1`)
 	}
+}
+
+// Lists are not held to the names that objects can have. A start does not wait
+// for such a source.
+func TestANameThatNoSourceCanHaveHoldsUpNothing(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t, "impossible-names")
+	app := newApp(t, ns, "app", func(a *fixture.App) {
+		a.Annotations = map[string]string{policy.DefaultKeys().ConfigMapNamed: "shop/settings,app"}
+	})
+	_, r := startEngine(t, within(ns))
+	edit(t, ns, app.Name, "2")
+	reloads(t, r, app, 1)
 }

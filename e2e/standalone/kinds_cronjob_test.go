@@ -149,6 +149,7 @@ func TestACronJobRunsOnceWhateverDies(t *testing.T) {
 	for writes := range 2 {
 		for _, arrives := range []bool{false, true} {
 			t.Run(fmt.Sprintf("at write %d, which arrives: %v", writes+1, arrives), func(t *testing.T) {
+				t.Parallel()
 				ns := namespace(t, fmt.Sprintf("cronjob-dies-%d-%v", writes, arrives))
 				edit(t, ns, "settings", "1")
 				w := nightly(ns, nil)

@@ -14,6 +14,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/kind"
@@ -109,9 +110,11 @@ func TestRecordsFitEveryKind(t *testing.T) {
 		"the record's removal": {on: all, does: merge(`{"metadata":{"annotations":{"` + keys().Index + `":null}}}`)},
 		"a spec that is written as it was": {on: all, does: func(t *testing.T, w workload) {
 			t.Helper()
-			o := w.read(t)
-			_, err := objects(t, w.kind, w.ns).Update(t.Context(), o, metav1.UpdateOptions{})
-			require.NoError(t, err)
+			// Controllers write the status at the same time.
+			require.NoError(t, retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+				_, err := objects(t, w.kind, w.ns).Update(t.Context(), w.read(t), metav1.UpdateOptions{})
+				return err
+			}))
 		}},
 		"a template of a CronJob": {
 			on:     []reloader.WorkloadKind{reloader.CronJob},

@@ -50,11 +50,12 @@ func TestAJobIsReplacedByItsLike(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			ns := namespace(t, fmt.Sprintf("job-%d", time.Now().UnixNano()))
 			edit(t, ns, "settings", "1")
 			w := migration(ns, tc.spec)
 			old := w.create(t)
-			_, r := startEngine(t, func(o *engine.Options) { o.Strategy = tc.strategy })
+			_, r := startEngine(t, within(ns), func(o *engine.Options) { o.Strategy = tc.strategy })
 
 			requireReload(t, r, w.key(), func() { edit(t, ns, "settings", "2") })
 			now := replaced(t, w, old.GetUID())
@@ -129,6 +130,7 @@ func TestJobsThatAreLeftAlone(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			ns := namespace(t, fmt.Sprintf("job-alone-%d", time.Now().UnixNano()))
 			edit(t, ns, "settings", "1")
 			w := migration(ns, tc.spec)
@@ -139,7 +141,7 @@ func TestJobsThatAreLeftAlone(t *testing.T) {
 			}
 			other := workload{kind: reloader.Deployment, ns: ns, name: "web", annotations: auto(), pod: using("settings")}
 			other.create(t)
-			_, r := startEngine(t)
+			_, r := startEngine(t, within(ns))
 			requireReload(t, r, other.key(), func() { edit(t, ns, "settings", "2") })
 			never(t, func() bool { return len(listed(t, reloader.Job, ns)) != 1 })
 			assert.Equal(t, old.GetUID(), w.read(t).GetUID())
@@ -172,10 +174,11 @@ func TestAJobThatHasEndedRunsAgainIfAskedTo(t *testing.T) {
 // Whatever a process that dies has done of a replacement, the next one brings
 // it to its end, and makes no second of it.
 func TestAJobIsNeverLostWhateverDies(t *testing.T) {
-	steps := []string{"the carrier", "the announcement", "the end of the old one", "the new one", "the end of the carrier"}
+	steps := []string{"the carrier", "the announcement", "the end of the old one", "the word of its end", "the new one", "the end of the carrier"}
 	for writes, step := range steps {
 		for _, arrives := range []bool{false, true} {
 			t.Run(fmt.Sprintf("at %s, which arrives: %v", step, arrives), func(t *testing.T) {
+				t.Parallel()
 				ns := namespace(t, fmt.Sprintf("job-dies-%d-%v", writes, arrives))
 				edit(t, ns, "settings", "1")
 				w := migration(ns, nil)
@@ -230,6 +233,7 @@ spec: {policyName: %[1]s, validationActions: [Deny]}
 }
 
 func TestAJobThatMayNotBeCreatedIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "job-denied")
 	edit(t, ns, "settings", "1")
 	w := migration(ns, nil)
@@ -237,7 +241,7 @@ func TestAJobThatMayNotBeCreatedIsLeftAlone(t *testing.T) {
 	web := workload{kind: reloader.Deployment, ns: ns, name: "web", annotations: auto(), pod: using("settings")}
 	web.create(t)
 	policyAgainst(t, ns, "false")
-	_, r := startEngine(t)
+	_, r := startEngine(t, within(ns))
 
 	requireReload(t, r, web.key(), func() { edit(t, ns, "settings", "2") })
 	require.Eventually(t, func() bool {
@@ -253,6 +257,7 @@ func TestAJobThatMayNotBeCreatedIsLeftAlone(t *testing.T) {
 // A denial that comes between the end of the old Job and the new one: the
 // carrier keeps it until somebody lifts the denial.
 func TestAJobThatIsDeniedInBetweenIsThereInTheEnd(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "job-denied-late")
 	edit(t, ns, "settings", "1")
 	w := migration(ns, nil)
@@ -277,6 +282,7 @@ func TestAJobThatIsDeniedInBetweenIsThereInTheEnd(t *testing.T) {
 }
 
 func TestAJobThatSomebodyElseDeletesStaysDeleted(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "job-taken")
 	edit(t, ns, "settings", "1")
 	w := migration(ns, nil)
@@ -296,6 +302,7 @@ func TestAJobThatSomebodyElseDeletesStaysDeleted(t *testing.T) {
 }
 
 func TestAJobWaitsForTheOldOneToGo(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "job-lingers")
 	edit(t, ns, "settings", "1")
 	w := migration(ns, nil)
@@ -304,7 +311,7 @@ func TestAJobWaitsForTheOldOneToGo(t *testing.T) {
 	other := migration(ns, nil)
 	other.name = "other"
 	other.create(t)
-	_, r := startEngine(t)
+	_, r := startEngine(t, within(ns))
 	requireReload(t, r, other.key(), func() { edit(t, ns, "settings", "2") })
 	require.Eventually(t, func() bool { return w.read(t).GetDeletionTimestamp() != nil }, soon, often)
 	never(t, func() bool { return r.count(w.key()) > 0 })
@@ -313,6 +320,42 @@ func TestAJobWaitsForTheOldOneToGo(t *testing.T) {
 	require.Eventually(t, func() bool { return len(listed(t, reloader.Job, ns)) == 2 }, soon, often)
 	assert.NotEqual(t, old.GetUID(), w.read(t).GetUID())
 	assert.Empty(t, w.read(t).GetFinalizers())
+}
+
+func TestPodsOfTwoJobsNeverRunSideBySide(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t, "job-pods-linger")
+	edit(t, ns, "settings", "1")
+	w := migration(ns, nil)
+	old := w.create(t)
+	pods := shared.Client().CoreV1().Pods(ns)
+	var pod string
+	require.Eventually(t, func() bool {
+		list, err := pods.List(t.Context(), metav1.ListOptions{})
+		require.NoError(t, err)
+		if len(list.Items) == 1 {
+			pod = list.Items[0].Name
+		}
+		return pod != ""
+	}, soon, often)
+	finalizers := func(patch string) {
+		_, err := pods.Patch(t.Context(), pod, types.JSONPatchType, []byte(patch), metav1.PatchOptions{})
+		require.NoError(t, err)
+	}
+	finalizers(`[{"op":"add","path":"/metadata/finalizers/0","value":"example.com/wait"}]`)
+	_, r := startEngine(t, within(ns))
+
+	edit(t, ns, "settings", "2")
+	require.Eventually(t, func() bool {
+		p, err := pods.Get(t.Context(), pod, metav1.GetOptions{})
+		require.NoError(t, err)
+		return p.DeletionTimestamp != nil
+	}, soon, often, "its pod ends")
+	never(t, func() bool { return w.read(t).GetUID() != old.GetUID() }, "it is there as long as its pod")
+	assert.Zero(t, r.count(w.key()))
+	finalizers(`[{"op":"replace","path":"/metadata/finalizers","value":[]}]`)
+	replaced(t, w, old.GetUID())
+	assert.Equal(t, 1, r.count(w.key()))
 }
 
 // A quota that the Job fills leaves no room for its replacement.

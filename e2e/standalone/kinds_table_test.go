@@ -2,7 +2,6 @@ package standalone
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"maps"
 	"strings"
@@ -15,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"k8s-reloader/reloader"
@@ -55,86 +53,6 @@ func variants() []variant {
 			"template": "the template is the Deployment's, and opts in the Deployment",
 		}},
 	}
-}
-
-// sourceForm is a kind of source: how it is written, and by what a pod can use
-// it.
-type sourceForm struct {
-	kind     reloader.SourceKind
-	resource schema.GroupVersionResource
-	// body has the content that makes it what it is.
-	body func(content string) map[string]any
-	// references by name; nothing else can name this kind.
-	references map[string]func(pod *corev1.PodSpec, name string)
-}
-
-func sourceForms() []sourceForm {
-	first := func(pod *corev1.PodSpec) *corev1.Container { return &pod.Containers[0] }
-	object := func(name string) corev1.LocalObjectReference { return corev1.LocalObjectReference{Name: name} }
-	mounted := func(pod *corev1.PodSpec, source corev1.VolumeSource) {
-		pod.Volumes = append(pod.Volumes, corev1.Volume{Name: "v", VolumeSource: source})
-		first(pod).VolumeMounts = append(first(pod).VolumeMounts, corev1.VolumeMount{Name: "v", MountPath: "/v"})
-	}
-	unused := func(*corev1.PodSpec, string) {}
-	return []sourceForm{{
-		kind:     reloader.ConfigMap,
-		resource: corev1.SchemeGroupVersion.WithResource("configmaps"),
-		body:     func(content string) map[string]any { return map[string]any{"data": map[string]any{"a": content}} },
-		references: map[string]func(*corev1.PodSpec, string){
-			"unused": unused,
-			"env": func(pod *corev1.PodSpec, name string) {
-				first(pod).Env = []corev1.EnvVar{{Name: "A", ValueFrom: &corev1.EnvVarSource{
-					ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: object(name), Key: "a"},
-				}}}
-			},
-			"env-from": func(pod *corev1.PodSpec, name string) {
-				first(pod).EnvFrom = []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: object(name)}}}
-			},
-			"volume": func(pod *corev1.PodSpec, name string) {
-				mounted(pod, corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: object(name)}})
-			},
-			"projected": func(pod *corev1.PodSpec, name string) {
-				mounted(pod, corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
-					{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: object(name)}},
-				}}})
-			},
-			"init": func(pod *corev1.PodSpec, name string) {
-				pod.InitContainers = []corev1.Container{{Name: "init", Image: "registry.example/init:1", EnvFrom: []corev1.EnvFromSource{
-					{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: object(name)}},
-				}}}
-			},
-		},
-	}, {
-		kind:     reloader.Secret,
-		resource: corev1.SchemeGroupVersion.WithResource("secrets"),
-		body: func(content string) map[string]any {
-			return map[string]any{"data": map[string]any{"a": base64.StdEncoding.EncodeToString([]byte(content))}}
-		},
-		references: map[string]func(*corev1.PodSpec, string){
-			"unused": unused,
-			"env": func(pod *corev1.PodSpec, name string) {
-				first(pod).Env = []corev1.EnvVar{{Name: "A", ValueFrom: &corev1.EnvVarSource{
-					SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: object(name), Key: "a"},
-				}}}
-			},
-			"env-from": func(pod *corev1.PodSpec, name string) {
-				first(pod).EnvFrom = []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: object(name)}}}
-			},
-			"volume": func(pod *corev1.PodSpec, name string) {
-				mounted(pod, corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: name}})
-			},
-			"projected": func(pod *corev1.PodSpec, name string) {
-				mounted(pod, corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
-					{Secret: &corev1.SecretProjection{LocalObjectReference: object(name)}},
-				}}})
-			},
-			"init": func(pod *corev1.PodSpec, name string) {
-				pod.InitContainers = []corev1.Container{{Name: "init", Image: "registry.example/init:1", EnvFrom: []corev1.EnvFromSource{
-					{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: object(name)}},
-				}}}
-			},
-		},
-	}}
 }
 
 // optIn is a form of saying that changes matter.
@@ -240,7 +158,14 @@ func (c *cell) write(t *testing.T, content, label string) error {
 	o.SetName(c.sourceName)
 	o.SetAnnotations(c.annotated)
 	o.SetLabels(map[string]string{"label": label})
-	_, err := resources(t, c.source.resource, c.ns).Apply(t.Context(), c.sourceName, o, metav1.ApplyOptions{FieldManager: "test", Force: true})
+	by := metav1.ApplyOptions{FieldManager: "test", Force: true}
+	_, err := resources(t, c.source.resource, c.ns).Apply(t.Context(), c.sourceName, o, by)
+	if err != nil || c.source.mounted == nil {
+		return err
+	}
+	o = c.source.mounted(c.sourceName, content)
+	o.SetLabels(map[string]string{"label": label})
+	_, err = resources(t, podStatuses(), c.ns).Apply(t.Context(), o.GetName(), o, by)
 	return err
 }
 
@@ -338,8 +263,10 @@ func inParallel(t *testing.T, all []*cell, do func(*cell) error) {
 
 func TestEveryCell(t *testing.T) {
 	everyKind(t)
+	require.NoError(t, shared.InstallSecretsStore(t.Context()))
 	for _, strategy := range []kind.Strategy{kind.EnvVars, kind.Annotations} {
 		t.Run(string(strategy), func(t *testing.T) {
+			t.Parallel()
 			ns := namespace(t, "table-"+string(strategy))
 			// Its thousands of objects are in the way of the tests that follow.
 			t.Cleanup(func() {
@@ -348,7 +275,7 @@ func TestEveryCell(t *testing.T) {
 			all := cells(t, ns)
 			inParallel(t, all, func(c *cell) error { return c.make(t) })
 			settle(t, ns, all)
-			_, r := startEngine(t, func(o *engine.Options) { o.Strategy = strategy })
+			_, r := startEngine(t, within(ns), withCSI, func(o *engine.Options) { o.Strategy = strategy })
 			t.Logf("%d cells", len(all))
 
 			for i, content := range []string{"2", "3"} {

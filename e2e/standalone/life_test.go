@@ -21,6 +21,7 @@ import (
 	"k8s-reloader/reloader/engine"
 	"k8s-reloader/reloader/fingerprint"
 	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/scope"
 )
 
 // life is several engines one after another, with what stays between them: the
@@ -77,6 +78,7 @@ func (l *life) start(t *testing.T, f *faulty) *process {
 	e, err := engine.New(engine.Options{
 		Config: config, Key: l.key, Settings: policy.Settings{Keys: policy.DefaultKeys()},
 		Reporter: p.reports, Checkpoint: store,
+		Scope: scope.Scope{Namespaces: []string{l.ns}},
 	})
 	require.NoError(t, err)
 	p.running.Go(func() { _ = e.Run(ctx) })

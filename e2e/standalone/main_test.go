@@ -2,6 +2,7 @@ package standalone
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -14,7 +15,20 @@ var shared *cluster.Cluster //nolint:gochecknoglobals // TestMain has no other w
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
+// atOnce is how many tests run beside each other, unless -parallel says so:
+// they wait more than they work.
+const atOnce = "6"
+
 func run(m *testing.M) int {
+	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen {
+		if err := flag.Set("test.parallel", atOnce); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
 	c, err := cluster.Start(context.Background(), cluster.Options{Log: os.Stderr, AuditUsers: []string{
 		"system:serviceaccount:reloader:engine",
 	}})

@@ -47,7 +47,10 @@ func contract() map[string]series {
 
 // more are metrics of our own that are there without anything having happened.
 func more() map[string]series {
-	return map[string]series{"reloader_paused_deployments": {"gauge", ""}}
+	return map[string]series{
+		"reloader_annotation_faults_total": {"counter", "reason"},
+		"reloader_paused_deployments":      {"gauge", ""},
+	}
 }
 
 var (
@@ -92,6 +95,9 @@ func TestMetricsOfARunningEngine(t *testing.T) {
 	refused := newApp(t, ns, "refused", func(a *fixture.App) { a.Kind = reloader.StatefulSet })
 	newApp(t, ns, "searching", func(a *fixture.App) {
 		a.Annotations = map[string]string{policy.DefaultKeys().Search: "true"}
+	})
+	newApp(t, ns, "faulty", func(a *fixture.App) {
+		a.Annotations = map[string]string{policy.DefaultKeys().CoalesceWindow: "soon"}
 	})
 	p := startProgram(t, ns, writing(), map[string]string{"METRICS_COUNT_BY_NAMESPACE": "enabled"})
 	for _, name := range []string{app.Name, refused.Name, "searching"} {

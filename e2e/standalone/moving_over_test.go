@@ -44,6 +44,7 @@ func TestMovingOverRollsNothing(t *testing.T) {
 		for _, next := range []kind.Strategy{kind.EnvVars, kind.Annotations} {
 			ns := namespace(t, "moving-"+string(strategy)+"-to-"+string(next))
 			t.Run(string(strategy)+" to "+string(next), func(t *testing.T) {
+				t.Parallel()
 				upToDate, missed, never := stage{t, ns, "up-to-date"}, stage{t, ns, "missed"}, stage{t, ns, "never"}
 				for _, s := range []stage{upToDate, missed, never} {
 					s.holds("a")
@@ -51,7 +52,7 @@ func TestMovingOverRollsNothing(t *testing.T) {
 				upToDate.reloadedBefore(strategy, "a")
 				missed.reloadedBefore(strategy, "before that")
 				never.appears()
-				_, _, stop := runEngine(t, remembers(t, ns), func(o *engine.Options) { o.Strategy = next })
+				_, _, stop := runEngine(t, remembers(t, ns), within(ns), func(o *engine.Options) { o.Strategy = next })
 				requireRollouts(t, map[reloader.Workload]int{upToDate.workload(): 0, missed.workload(): 0, never.workload(): 0})
 				for _, s := range []stage{upToDate, missed, never} {
 					s.holds("b")
@@ -68,6 +69,7 @@ func TestMovingOverRollsNothing(t *testing.T) {
 // Reloader 1 ran once more while this engine did not, or still runs when it
 // starts: what it has rolled out is not rolled out again.
 func TestWhatReloader1HasRolledOutIsNotDue(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "moving-twice")
 	memory := remembers(t, ns)
 	rolled, left := stage{t, ns, "rolled"}, stage{t, ns, "left"}
@@ -81,19 +83,19 @@ func TestWhatReloader1HasRolledOutIsNotDue(t *testing.T) {
 		_, err := deployments(ns).Patch(t.Context(), rolled.name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: "Reloader"})
 		require.NoError(t, err)
 	}
-	_, _, stop := runEngine(t, memory)
+	_, _, stop := runEngine(t, within(ns), memory)
 	stop()
 	rolled.holds("b")
 	left.holds("b")
 	rolledOut("b")
-	_, _, stop = runEngine(t, memory, func(o *engine.Options) { o.CoalesceWindow = 2 * time.Second })
+	_, _, stop = runEngine(t, within(ns), memory, func(o *engine.Options) { o.CoalesceWindow = 2 * time.Second })
 	requireRollouts(t, map[reloader.Workload]int{rolled.workload(): 1, left.workload(): 1})
 
 	rolled.holds("c")
 	rolledOut("c")
 	requireRollouts(t, map[reloader.Workload]int{rolled.workload(): 2, left.workload(): 1})
 	stop()
-	startEngine(t, memory)
+	startEngine(t, within(ns), memory)
 	requireRollouts(t, map[reloader.Workload]int{rolled.workload(): 2, left.workload(): 1})
 	rolled.holds("d")
 	requireRollouts(t, map[reloader.Workload]int{rolled.workload(): 3})
@@ -102,13 +104,14 @@ func TestWhatReloader1HasRolledOutIsNotDue(t *testing.T) {
 // Who switches between the strategies finds the marks of the other one in the
 // templates: a start rolls nothing for that, and every change rolls once.
 func TestSwitchingStrategies(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "switching")
 	memory := remembers(t, ns)
 	s := stage{t, ns, "app"}
 	s.holds("0")
 	s.appears()
 	for i, strategy := range []kind.Strategy{kind.EnvVars, kind.Annotations, kind.EnvVars, kind.EnvVars, kind.Annotations} {
-		_, _, stop := runEngine(t, memory, func(o *engine.Options) { o.Strategy = strategy })
+		_, _, stop := runEngine(t, within(ns), memory, func(o *engine.Options) { o.Strategy = strategy })
 		requireRollouts(t, map[reloader.Workload]int{s.workload(): i})
 		// Content that an older mark of this strategy tells of is a change, too.
 		s.holds(fmt.Sprint((i + 1) % 2))
@@ -120,7 +123,7 @@ func TestSwitchingStrategies(t *testing.T) {
 	assert.Len(t, state.Template.Spec.Containers[0].Env, 1)
 	assert.Len(t, state.Template.Annotations, 1)
 
-	_, _, stop := runEngine(t, memory)
+	_, _, stop := runEngine(t, within(ns), memory)
 	s.holds("last")
 	requireRollouts(t, map[reloader.Workload]int{s.workload(): 6})
 	stop()

@@ -129,12 +129,14 @@ func TestAPauseOutlivesTheEngine(t *testing.T) {
 	for name, tc := range tests {
 		ns := namespace(t, tc.ns)
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			app := newPausingApp(t, ns, "app", period.String())
 			newCheckpoint(t, ns)
 			key, err := engine.RandomKey()
 			require.NoError(t, err)
 			with := func(identity string) func(*engine.Options) {
 				return func(o *engine.Options) {
+					within(ns)(o)
 					o.Key, o.Checkpoint = key, keptCheckpoint(t, ns, key)
 					if tc.standby {
 						o.Lease = newLease(t, ns, identity)
@@ -420,4 +422,17 @@ func TestAPauseCarriesTheRecordForward(t *testing.T) {
 	require.Eventually(t, func() bool { return r.count(app.Workload()) == 2 }, soon, often)
 	resumed(t, app)
 	assert.True(t, fits(deployment(t, app)), "resumed")
+}
+
+func TestAPauseEndsWithItsNamespace(t *testing.T) {
+	const key = "pause-leaves"
+	ns := namespace(t, key)
+	app := newPausingApp(t, ns, "app", "1h")
+	label(t, ns, key, "yes")
+	startEngine(t, scoped(selects(t, key)))
+	edit(t, ns, app.Name, "1")
+	paused(t, app)
+
+	label(t, ns, key, "")
+	resumed(t, app)
 }

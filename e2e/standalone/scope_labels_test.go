@@ -65,6 +65,7 @@ func TestSourcesByTheirLabels(t *testing.T) {
 }
 
 func TestASourceThatIsRelabelled(t *testing.T) {
+	t.Parallel()
 	ns, kept := namespace(t, "relabelled-source"), namespace(t, "relabelled-source-checkpoint")
 	app, calm := newApp(t, ns, "app"), newApp(t, ns, "calm")
 	on, off := `{"reload":"yes"}`, `{"reload":null}`
@@ -74,7 +75,7 @@ func TestASourceThatIsRelabelled(t *testing.T) {
 	selected := scoped(selectsSources(t, "reload=yes"))
 
 	t.Run("leaves, and a change in between counts when it joins", func(t *testing.T) {
-		_, r := startEngine(t, selected, keep)
+		_, r := startEngine(t, selected, within(ns), keep)
 		labelSource(t, ns, "app", off)
 		labelSource(t, ns, "calm", off)
 		stays(t, r, app, calm)
@@ -90,14 +91,14 @@ func TestASourceThatIsRelabelled(t *testing.T) {
 	t.Run("and so it does after a start in between", func(t *testing.T) {
 		labelSource(t, ns, "app", off)
 		setValue(t, ns, "app", "2")
-		_, r := startEngine(t, selected, keep)
+		_, r := startEngine(t, selected, within(ns), keep)
 		stays(t, r, app, calm)
 		labelSource(t, ns, "app", on)
 		reloads(t, r, app, 1)
 	})
 	t.Run("is taken as it is if it was never selected before", func(t *testing.T) {
 		late := newApp(t, ns, "late")
-		_, r := startEngine(t, selected, keep)
+		_, r := startEngine(t, selected, within(ns), keep)
 		setValue(t, ns, "late", "1")
 		stays(t, r, late)
 		labelSource(t, ns, "late", on)
@@ -106,7 +107,7 @@ func TestASourceThatIsRelabelled(t *testing.T) {
 		reloads(t, r, late, 1)
 	})
 	t.Run("and one that comes with a workload is so, too", func(t *testing.T) {
-		_, r := startEngine(t, selected, keep)
+		_, r := startEngine(t, selected, within(ns), keep)
 		newcomer := newApp(t, ns, "newcomer")
 		setValue(t, ns, "newcomer", "1")
 		stays(t, r, newcomer)
@@ -116,7 +117,7 @@ func TestASourceThatIsRelabelled(t *testing.T) {
 		reloads(t, r, newcomer, 1)
 	})
 	t.Run("is told from one that is deleted and created again", func(t *testing.T) {
-		_, r := startEngine(t, selected, keep)
+		_, r := startEngine(t, selected, within(ns), keep)
 		maps := shared.Client().CoreV1().ConfigMaps(ns)
 		old, err := maps.Get(t.Context(), "calm", metav1.GetOptions{})
 		require.NoError(t, err)
@@ -142,7 +143,7 @@ func TestSourcesThatAreNotSelectedCostNothing(t *testing.T) {
 	app, other := newApp(t, ns, "app"), newApp(t, ns, "other")
 	labelSource(t, ns, "other", `{"reload":"yes"}`)
 	before := mark(t)
-	_, r := startEngine(t, scoped(selectsSources(t, "reload=yes")), func(o *engine.Options) { o.Config = config })
+	_, r := startEngine(t, scoped(selectsSources(t, "reload=yes")), within(ns), func(o *engine.Options) { o.Config = config })
 	start := mark(t)
 	for _, value := range []string{"1", "2", "3"} {
 		setValue(t, ns, "app", value)

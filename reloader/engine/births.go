@@ -17,9 +17,9 @@ import (
 
 // births tell since when workloads have had their present pod template, by what
 // their controllers keep of each template: a ReplicaSet, or a ControllerRevision.
-// No pod of a template is older than that. They are asked for at a start, about
-// workloads whose source changed while no engine ran; what was read once is
-// kept until forget. They are safe for concurrent use.
+// No pod of a template is older than that. They are asked for at a start, and when
+// a namespace joins, about workloads whose source changed while nobody looked;
+// what was read once is kept until forget. They are safe for concurrent use.
 type births struct {
 	client *client
 	log    logr.Logger

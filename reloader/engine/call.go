@@ -7,9 +7,12 @@ import (
 	"encoding/json"
 	"fmt"
 
+	batchv1 "k8s.io/api/batch/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/receiver"
 	"k8s-reloader/reloader/report"
 )
@@ -49,13 +52,25 @@ type callSource struct {
 	Reason reloader.Reason `json:"reason"`
 }
 
-// callInstead calls the webhook for what is due to a workload, and writes
-// nothing.
-func (e *Engine) callInstead(ctx context.Context, r report.Reload, debts []debt, to target) error {
+// callInstead calls the webhook instead of making an attempt at a workload, and
+// writes nothing.
+func (e *Engine) callInstead(ctx context.Context, k kind.Kind, it attempt, to target) error {
+	r, debts := it.reload, it.debts
 	r.Posted = true
 	// No generation is made that could be expected, and nothing rolls.
 	e.intake.missed(r.Workload, false)
-	e.rollouts.end(r.Workload)
+	e.rollouts.notBegun(r.Workload)
+	why, err := e.idle(ctx, k, r.Workload, it.change)
+	if err != nil {
+		return err
+	}
+	if why != "" {
+		if e.ledger.paid(r.Workload, debts) {
+			e.intake.reload(r.Workload)
+		}
+		e.log.V(1).Info(why, "workload", r.Workload.String(), "sources", sourceNames(debts))
+		return nil
+	}
 	body, err := json.Marshal(e.newCall(r, debts, to))
 	if err != nil {
 		return fmt.Errorf("encode the call for %s: %w", r.Workload, err)
@@ -65,6 +80,8 @@ func (e *Engine) callInstead(ctx context.Context, r report.Reload, debts []debt,
 	r.Latency = e.clock.Since(started)
 	switch {
 	case err == nil:
+	case stopped(ctx):
+		return err
 	case receiver.Refused(err):
 		err = stalledError{fmt.Errorf("call the webhook for %s: %w", r.Workload, err)}
 		e.reporter.Failed(r, reloader.OutcomeStalled, err)
@@ -84,6 +101,41 @@ func (e *Engine) callInstead(ctx context.Context, r report.Reload, debts []debt,
 	e.reporter.Reloaded(r)
 	e.log.Info("called the webhook", "workload", r.Workload.String(), "sources", sourceNames(debts))
 	return nil
+}
+
+// idle says why a change would start nothing; empty if it would. Jobs and
+// CronJobs have to be read for that.
+func (e *Engine) idle(ctx context.Context, k kind.Kind, w reloader.Workload, c kind.Change) (why string, err error) {
+	if k.Way == kind.ByPatch {
+		return "", nil
+	}
+	m, err := e.client.workload(ctx, k, w)
+	switch {
+	case apierrors.IsNotFound(err):
+		return "it is gone", nil
+	case err != nil:
+		return "", err
+	case m.Meta.UID != c.UID:
+		e.intake.missed(w, true)
+		return "", fmt.Errorf("call the webhook for %s: %w", w, errAnother)
+	}
+	starts := false
+	if k.Way == kind.ByRun {
+		var run kind.Run
+		run, err = kind.RunOf(m, c)
+		starts = run.Job != nil
+	} else {
+		var replacement *batchv1.Job
+		replacement, err = kind.Replacement(m, c)
+		starts = replacement != nil && (e.rerunFinished || !kind.Finished(m))
+	}
+	if err != nil {
+		return "", fmt.Errorf("call the webhook for %s: %w", w, err)
+	}
+	if !starts {
+		return "not called for: it has ended, is suspended, has this content, or is being deleted", nil
+	}
+	return "", nil
 }
 
 func (e *Engine) newCall(r report.Reload, debts []debt, to target) call {

@@ -71,10 +71,16 @@ func (e *Engine) readClass(ctx context.Context, class reloader.Source) error {
 	var annotations map[string]string
 	if e.ledger.differs(class, c) {
 		var err error
-		if annotations, err = e.client.classAnnotations(ctx, class); err != nil {
+		annotations, err = e.client.classAnnotations(ctx, class)
+		switch {
+		case apierrors.IsForbidden(err):
+			e.unreadable(classResource().GroupResource(), err, class)
+			return nil
+		case err != nil:
 			e.ledger.putBack(class)
 			return err
 		}
+		e.readable(classResource().GroupResource(), class.Namespace)
 	}
 	overdue, outdated := e.ledger.look(class, c, func() []reloader.Workload {
 		return e.index.Dependents(class, annotations)

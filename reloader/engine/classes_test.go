@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/checkpoint"
 	"k8s-reloader/reloader/policy"
 )
@@ -158,6 +159,40 @@ func TestAClassThatCannotBeAskedWaits(t *testing.T) {
 	away = false
 	require.NoError(t, e.readSource(t.Context(), vault()))
 	assert.NotEmpty(t, e.ledger.due(web))
+}
+
+// Classes are seen by the reports of pods, whatever else is forbidden.
+func TestWhatIsForbiddenOfOtherKindsHidesNoClass(t *testing.T) {
+	e, f, _ := watching(t, map[string]string{})
+	e.refusals.add(refusal{"list", sourceResource(reloader.ConfigMap).GroupResource(), ""})
+	require.NoError(t, f.Replace([]any{holds("1", "a", 10)}, "11"))
+	require.NoError(t, readQueued(t, e))
+	require.NoError(t, f.Update(holds("1", "b", 12)))
+	require.NoError(t, readQueued(t, e))
+	assert.NotEmpty(t, e.ledger.due(web))
+
+	e.refusals.add(refusal{"watch", podStatusResource().GroupResource(), ""})
+	assert.True(t, e.unseen(shelfOf(vault())))
+}
+
+// A class that may not be read is no reason not to be ready.
+func TestAClassThatMayNotBeReadHoldsUpNoStart(t *testing.T) {
+	server := play(t, func(request) (int, http.Header, any) {
+		return failure(apierrors.NewForbidden(classResource().GroupResource(), "vault", assert.AnError))
+	})
+	e, f, _ := watching(t, nil)
+	c, err := newClient(server.config, server.config)
+	require.NoError(t, err)
+	e.client = c
+	require.NoError(t, f.Replace([]any{holds("1", "b", 20)}, "20"))
+	kept := pages{vault(): entry(5, "a")}
+	e.ledger.open(kept, false)
+	require.NoError(t, readQueued(t, e))
+	assert.NotEmpty(t, server.requests, "it has been rotated while no engine ran")
+	assert.True(t, e.ledger.allRead())
+	assert.Empty(t, e.ledger.due(web))
+	assert.True(t, e.refusals.holds(refusal{"get", classResource().GroupResource(), ""}), "it is told under its own name")
+	assert.Equal(t, pages{vault(): entry(5, "a")}, kept, "and looked at again later")
 }
 
 // Who brings a class in owes nothing: its pods report what they have mounted.

@@ -11,6 +11,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apicontent "k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -119,6 +121,10 @@ type readable interface {
 }
 
 func (c *client) source(ctx context.Context, s reloader.Source) (readable, error) {
+	// Lists in annotations are not held to the names that objects can have.
+	if len(apicontent.IsPathSegmentName(s.Name)) > 0 {
+		return nil, fmt.Errorf("read %s: %w", s, apierrors.NewNotFound(sourceResource(s.Kind).GroupResource(), s.Name))
+	}
 	object := newSource(s.Kind)
 	err := c.core.Get().Namespace(s.Namespace).Resource(sourceResource(s.Kind).Resource).Name(s.Name).
 		MaxRetries(0).Do(ctx).Into(object)
@@ -289,30 +295,31 @@ func (c *client) createJob(ctx context.Context, o *batchv1.Job) (*metav1.Partial
 	return created, nil
 }
 
-// deleteJob ends a Job and its pods, if it is the one that the preconditions
-// say.
-func (c *client) deleteJob(ctx context.Context, namespace, name string, only metav1.Preconditions) error {
+// deleteJob ends the Job w and its pods, if it is the one that the
+// preconditions say. The policy is one of those that end pods at all, which the
+// default for Jobs does not.
+func (c *client) deleteJob(ctx context.Context, w reloader.Workload, policy metav1.DeletionPropagation, only metav1.Preconditions) error {
 	jobs, _ := kind.ByName(reloader.Job)
-	err := c.write(ctx, http.MethodDelete, jobs).Namespace(namespace).Name(name).
-		Body(&metav1.DeleteOptions{
-			Preconditions: &only,
-			// The default for Jobs leaves the pods running.
-			PropagationPolicy: new(metav1.DeletePropagationBackground),
-		}).
+	err := c.write(ctx, http.MethodDelete, jobs).Namespace(w.Namespace).Name(w.Name).
+		Body(&metav1.DeleteOptions{Preconditions: &only, PropagationPolicy: &policy}).
 		Do(ctx).Error()
 	if err != nil {
-		return fmt.Errorf("delete Job %s/%s: %w", namespace, name, err)
+		return fmt.Errorf("delete %s: %w", w, err)
 	}
 	return nil
 }
 
-// sourceResource is the API resource of a kind of source; only the kinds of
-// the core group have one yet.
+// sourceResource is the API resource that tells the content of a kind of
+// source.
 func sourceResource(k reloader.SourceKind) schema.GroupVersionResource {
-	if k == reloader.Secret {
+	switch k {
+	case reloader.Secret:
 		return corev1.SchemeGroupVersion.WithResource("secrets")
+	case reloader.SecretProviderClass:
+		return podStatusResource()
+	default:
+		return corev1.SchemeGroupVersion.WithResource("configmaps")
 	}
-	return corev1.SchemeGroupVersion.WithResource("configmaps")
 }
 
 func newSource(k reloader.SourceKind) readable {

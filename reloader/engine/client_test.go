@@ -208,6 +208,11 @@ func TestReads(t *testing.T) {
 	got, err = c.source(t.Context(), password)
 	require.NoError(t, err)
 	assert.Equal(t, map[string][]byte{"a": []byte("1")}, got.(*corev1.Secret).Data)
+	for _, name := range []string{"shop/settings", "..", "a%b"} {
+		_, err = c.source(t.Context(), reloader.Source{Kind: reloader.ConfigMap, Namespace: "shop", Name: name})
+		require.True(t, apierrors.IsNotFound(err), "no object can have the name %s", name)
+	}
+	assert.Len(t, server.requests, 2)
 	k, _ := kind.ByName(reloader.Deployment)
 	_, err = c.workload(t.Context(), k, web)
 	require.True(t, apierrors.IsNotFound(err))

@@ -13,25 +13,28 @@
 //   - classes.go: what pods report of a SecretProviderClass (podstatus.go, the
 //     reports; rotation.go, which content is the present one)
 //   - ledger.go: which content has reached which workload (account.go, one
-//     source; shelf.go, those of a namespace; archive.go, across restarts)
-//   - rotation.go: what pods report of SecretProviderClasses (podstatus.go, their
-//     watch; classes.go, what it means); lifecycle.go: creation and deletion
+//     source; shelf.go, those of a namespace; ledger_scope.go, of one that
+//     leaves; archive.go, across restarts)
+//   - moment.go, recent.go: what came first, a source or its workload
 //   - lookback.go: what changed while no engine ran, by times (births.go, since
 //     when a pod template is there)
 //   - reload.go: one reload per workload (target.go, what it needs; effect.go,
 //     the ways of carrying it out; replace.go, Jobs; lenders.go, borrowed
 //     templates; call.go, a webhook instead; attempts.go, when the answer is
 //     lost; fence.go, when the lease is)
-//   - limits.go, rollouts.go, rivals.go, pause.go: who has to wait
+//   - limits.go, rollouts.go, rivals.go, pause.go (pauses.go): who has to wait
+//   - faults.go: annotations that cannot be used
 //   - tally.go, arrivals.go: what metrics count on the way
 //   - verify.go: a slow pass that corrects what trust can miss
 //
 // engine.go runs them: watches first, then, with the lease if there is one,
 // lead.
 //
-// Four queues of keys join them: workloads to resolve, sources to read,
-// workloads to reload, carriers of Jobs that are being replaced. Whatever fails
-// goes back to its queue and holds up nothing else.
+// Queues of keys join them (queues.go): namespaces that join, workloads to
+// resolve, sources to read, workloads to reload, carriers of Jobs that are being
+// replaced, workloads to be told of faults. Whatever fails goes back to its queue
+// and holds up nothing else. client.go reads and writes for them; key.go gets
+// the fingerprint key before all that.
 //
 // It decides nothing: which changes matter is package policy's to say, how a
 // kind is patched package kind's, and who is told package report's.

@@ -181,7 +181,8 @@ func (e *Engine) makeWay(ctx context.Context, m *kind.Manifest, run kind.Run) (b
 		return false, nil
 	}
 	for _, job := range active {
-		err := e.client.deleteJob(ctx, job.Namespace, job.Name, metav1.Preconditions{UID: &job.UID})
+		w := reloader.Workload{Kind: reloader.Job, Namespace: job.Namespace, Name: job.Name}
+		err := e.client.deleteJob(ctx, w, metav1.DeletePropagationBackground, metav1.Preconditions{UID: &job.UID})
 		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 			return false, err
 		}

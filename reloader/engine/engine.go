@@ -223,6 +223,8 @@ func (e *Engine) lead(ctx context.Context) {
 		workers.Go(func() { work(ctx, e, e.queues.workloads, e.reload) })
 		workers.Go(func() { work(ctx, e, e.queues.carriers, e.carry) })
 	}
+	// Reloads do not wait for every source to be read, so neither does this.
+	workers.Go(func() { e.watchRollouts(ctx) })
 	if !e.until(ctx, e.ledger.allRead) {
 		return
 	}
@@ -238,7 +240,6 @@ func (e *Engine) lead(ctx context.Context) {
 	stats := e.Stats()
 	e.log.Info("ready", "workloads", stats.Workloads, "sources", stats.Sources, "after", e.clock.Since(started).String())
 	workers.Go(func() { e.verifyRegularly(ctx) })
-	workers.Go(func() { e.watchRollouts(ctx) })
 	select {
 	case <-ctx.Done():
 		return
@@ -285,8 +286,8 @@ func (e *Engine) recall(ctx context.Context) bool {
 func (e *Engine) keep(ctx context.Context) {
 	for {
 		err := e.checkpoint.Run(ctx)
-		if errors.Is(err, checkpoint.ErrConflict) && ctx.Err() == nil {
-			// Only a leader comes here: what it knows is newer.
+		if errors.Is(err, checkpoint.ErrConflict) && ctx.Err() == nil && e.leads() {
+			// What a leader knows is newer.
 			e.log.Info("somebody else has written the checkpoint; writing it again", "reason", err.Error())
 			continue
 		}

@@ -95,6 +95,8 @@ func (e *Engine) tidy(ctx context.Context) {
 	}
 	var elsewhere []reloader.Source
 	if e.scope.NamespaceSelector != nil {
+		// Pods' reports are kept of all namespaces.
+		elsewhere = e.rotations.all()
 		for _, of := range reloader.SourceKinds() {
 			if !e.settings.Enabled(of) || of == reloader.SecretProviderClass {
 				continue

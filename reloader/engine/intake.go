@@ -329,13 +329,6 @@ func (in *intake) open(w reloader.Workload) bool {
 	return t != nil && !t.resolved
 }
 
-// allResolved reports whether no workload waits for being read.
-func (in *intake) allResolved() bool {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	return in.unresolved == 0
-}
-
 // hash covers the annotations from which policies are made.
 func (in *intake) hash(annotations map[string]string) uint64 {
 	var h maphash.Hash

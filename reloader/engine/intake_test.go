@@ -128,6 +128,13 @@ func drain[K comparable](q workqueue.TypedRateLimitingInterface[K]) []K {
 	return keys
 }
 
+// allResolved reports whether no workload waits for being read.
+func (in *intake) allResolved() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.unresolved == 0
+}
+
 // settle has the engine know the app, and nothing to do.
 func settled(t *testing.T, in *intake, a app) {
 	t.Helper()

@@ -49,7 +49,7 @@ func legacyMarksOf(template *corev1.PodTemplateSpec, k policy.Keys) (marks legac
 func (in *intake) legacyMark(w reloader.Workload, s reloader.Source) string {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if t := in.workloads[w]; t != nil {
+	if t := in.workloads[w]; t != nil && len(t.legacy) > 0 {
 		return t.legacy[policy.EnvName(s.Kind, s.Name)]
 	}
 	return ""

@@ -224,6 +224,7 @@ func (e *Engine) namespaceFeed() *feed {
 func (e *Engine) namespaceJoins(name string) {
 	if e.intake.join(name) {
 		e.log.Info("a namespace is selected", "namespace", name)
+		e.births.forget()
 		e.queues.namespaces.Add(namespaceKey(name))
 	}
 }

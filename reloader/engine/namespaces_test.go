@@ -8,10 +8,12 @@ import (
 	"github.com/go-logr/logr/funcr"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/checkpoint"
 	"k8s-reloader/reloader/record"
 	"k8s-reloader/reloader/scope"
 )
@@ -112,6 +114,39 @@ func TestANamespaceJoins(t *testing.T) {
 	feed := e.workloadFeed(kindOf(t, web), area{})
 	require.NoError(t, feed.Add(metaOf(newApp(reloader.Workload{Kind: reloader.Deployment, Namespace: "bank", Name: "web"}).recorded(t))))
 	assert.Equal(t, 1, e.Stats().Workloads, "others are not let in")
+}
+
+// A namespace that joins once more is looked back at as it is by then.
+func TestWhatWasReadOfANamespaceIsReadAnewWhenItJoins(t *testing.T) {
+	server := registrar(t, []templateRecord{{1, 0}}, nil)
+	e := selecting(t, listing(t, nil), true)
+	e.births = newTestEngine(t, server.config, new(told)).births
+	for i := range 2 {
+		e.namespaceLeaves("shop")
+		e.namespaceJoins("shop")
+		_, ok := e.births.of(t.Context(), web, "first")
+		assert.True(t, ok)
+		assert.Len(t, server.requests, i+1)
+	}
+}
+
+// What the checkpoint tells of a class outlives that its namespace is not
+// selected.
+func TestClassesOfNamespacesThatAreNotSelectedAreKept(t *testing.T) {
+	e := selecting(t, listing(t, nil), true)
+	e.settings.CSI, e.feeds = true, nil
+	e.checkpoint = (&drawer{objects: map[string]*corev1.ConfigMap{}}).store(t)
+	class, gone := vault(), vault()
+	class.Namespace, gone.Namespace = "bank", "attic"
+	e.rotations.reported(mountReport{class, "1-bank-vault", mount{"a", 7}})
+	kept := checkpoint.Entry{Fingerprint: "v1-0123456789abcdef0123456789abcdef", Version: 7}
+	e.checkpoint.Set(class, kept)
+	e.checkpoint.Set(gone, kept)
+	e.tidy(t.Context())
+	_, ok := e.checkpoint.Lookup(class)
+	assert.True(t, ok)
+	_, ok = e.checkpoint.Lookup(gone)
+	assert.False(t, ok, "no pod reports it")
 }
 
 func TestNamespacesOfTheFirstListAreNotListedAgain(t *testing.T) {

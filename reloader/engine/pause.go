@@ -54,12 +54,18 @@ func (e *Engine) pauseSeen(w reloader.Workload, meta metav1.Object) {
 	e.queues.workloads.AddAfter(w, pauseLook)
 }
 
-// pauseGone handles the event that a workload is gone.
+// pauseGone handles the event that a workload is gone, or its namespace not
+// watched any more.
 func (e *Engine) pauseGone(w reloader.Workload) {
-	if _, concerned := e.pauses.of(w); concerned {
-		e.pauses.gone(w)
-		e.metrics.Paused(e.pauses.count())
+	if _, concerned := e.pauses.of(w); !concerned {
+		return
 	}
+	if !e.intake.selects(w.Namespace) && e.pauses.leave(w) {
+		e.queues.workloads.Add(w)
+		return
+	}
+	e.pauses.gone(w)
+	e.metrics.Paused(e.pauses.count())
 }
 
 // pauseGoneExcept forgets the Deployments of a namespace that are not in
@@ -94,7 +100,8 @@ func (e *Engine) pausing(ctx context.Context, w reloader.Workload, due bool) (pa
 	switch {
 	case apierrors.IsNotFound(err):
 		// The event of its deletion comes, and forgets what was due.
-		e.pauseGone(w)
+		e.pauses.gone(w)
+		e.metrics.Paused(e.pauses.count())
 		return pause{waits: true}, nil
 	case err != nil:
 		return pause{}, fmt.Errorf("read %s: %w", w, err)
@@ -109,6 +116,15 @@ func (e *Engine) pausing(ctx context.Context, w reloader.Workload, due bool) (pa
 		p := pause{with: change}
 		p.without, _ = view.next(now, false)
 		return p, nil
+	}
+	switch {
+	case !marks.left:
+	case change != nil:
+		// No event will tell whether that was the end of it.
+		e.queues.workloads.AddAfter(w, pauseLook)
+	case !e.intake.selects(w.Namespace):
+		e.pauses.gone(w)
+		e.metrics.Paused(e.pauses.count())
 	}
 	return pause{waits: true}, e.writePause(ctx, w, d, change)
 }
@@ -140,14 +156,14 @@ func (e *Engine) writePause(ctx context.Context, w reloader.Workload, d *appsv1.
 		e.intake.landed(w, patched)
 		e.log.Info("changed the pause", "workload", w.String(), "paused", ptr.Deref(change.Paused, d.Spec.Paused))
 		return nil
+	case denied(err), apierrors.IsForbidden(err):
+		e.intake.missed(w, false)
+		return stalledError{err}
 	case apierrors.IsNotFound(err):
 		e.intake.missed(w, false)
 		return nil
 	case apierrors.IsConflict(err):
 		return e.lookAgain(w)
-	case denied(err), apierrors.IsForbidden(err):
-		e.intake.missed(w, false)
-		return stalledError{err}
 	}
 	e.intake.missed(w, true)
 	return err
@@ -203,7 +219,9 @@ func viewPause(d *appsv1.Deployment, marks pauseMarks, keys policy.Keys) pauseVi
 		complete: rolledOut(d),
 		version:  d.ResourceVersion,
 	}
-	v.period, _ = policy.PausePeriod(d.Annotations, keys)
+	if !marks.left {
+		v.period, _ = policy.PausePeriod(d.Annotations, keys)
+	}
 	var at string
 	if at, v.hasAt = d.Annotations[keys.PausedAt]; v.hasAt {
 		// What cannot be read has ended, as the zero time has.

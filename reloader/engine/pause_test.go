@@ -1,11 +1,14 @@
 package engine
 
 import (
+	"errors"
+	"net/http"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"k8s-reloader/reloader"
@@ -204,6 +207,8 @@ func TestWhenADeploymentIsLookedAt(t *testing.T) {
 			p := newPauses(keys)
 			for i, e := range tc.events {
 				assert.Equal(t, e.want, p.seen(w, e.meta), "event %d", i)
+				_, within := e.meta.Annotations[keys.PausedAt]
+				assert.Equal(t, within, p.count() == 1, "event %d", i)
 			}
 			marks, concerned := p.of(w)
 			assert.Equal(t, tc.wantConcerned, concerned)
@@ -214,6 +219,33 @@ func TestWhenADeploymentIsLookedAt(t *testing.T) {
 			p.goneExcept("", nil)
 			_, concerned = p.of(w)
 			assert.False(t, concerned)
+			assert.Zero(t, p.count())
+			p.seen(w, meta("5m", first, true))
+			p.gone(w)
+			p.gone(w)
+			assert.Zero(t, p.count())
+		})
+	}
+}
+
+// Whoever denies a pause chooses the code: it stays a denial.
+func TestAPauseThatIsDeniedIsTriedAgainSlowly(t *testing.T) {
+	for name, code := range map[string]int32{"as forbidden": http.StatusForbidden, "as a conflict": http.StatusConflict, "as not found": http.StatusNotFound} {
+		t.Run(name, func(t *testing.T) {
+			reasons := map[int32]metav1.StatusReason{
+				http.StatusForbidden: metav1.StatusReasonForbidden, http.StatusConflict: metav1.StatusReasonConflict, http.StatusNotFound: metav1.StatusReasonNotFound,
+			}
+			server := play(t, func(request) (int, http.Header, any) {
+				return failure(&apierrors.StatusError{ErrStatus: metav1.Status{
+					Status: metav1.StatusFailure, Code: code, Reason: reasons[code], Message: `admission webhook "policy.example.com" denied the request: no`,
+				}})
+			})
+			e := newTestEngine(t, server.config, new(told))
+			settled(t, e.intake, newApp(web))
+			d := newApp(web).object().(*appsv1.Deployment)
+			err := e.writePause(t.Context(), web, d, &kind.Pause{Paused: new(true)})
+			_, stalled := errors.AsType[stalledError](err)
+			assert.True(t, stalled, "%v", err)
 		})
 	}
 }

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"maps"
 	"strings"
 	"sync"
 
@@ -20,6 +19,8 @@ type pauses struct {
 	mu sync.Mutex // guards everything below
 	// concerned are few: others cost two look-ups in their annotations.
 	concerned map[reloader.Workload]pauseMarks
+	// within counts those that are within a period.
+	within int
 }
 
 // pauseMarks are what the metadata of a Deployment tell of its pause.
@@ -30,6 +31,9 @@ type pauseMarks struct {
 	owned bool
 	// ended is true if somebody has resumed it in the period that began at.
 	ended bool
+	// left is true if its namespace is not watched any more: what we have
+	// paused is resumed, and then forgotten.
+	left bool
 }
 
 func newPauses(keys policy.Keys) *pauses {
@@ -49,12 +53,15 @@ func (p *pauses) seen(w reloader.Workload, meta metav1.Object) (look bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	before := p.concerned[w]
+	p.forget(w)
 	if now == (pauseMarks{}) {
-		delete(p.concerned, w)
 		return before.hasAt || before.owned
 	}
 	now.ended = now.hasAt && now.at == before.at && (before.ended || before.owned && !now.owned)
 	p.concerned[w] = now
+	if now.hasAt {
+		p.within++
+	}
 	// Until it is paused every event may tell that its rollout is complete.
 	return now != before && (now.hasAt || now.owned || before.hasAt || before.owned) || now.hasAt && !now.owned
 }
@@ -68,10 +75,33 @@ func (p *pauses) of(w reloader.Workload) (pauseMarks, bool) {
 	return marks, ok
 }
 
+// leave notes that the namespace of w is not watched any more. It reports
+// whether w has to be looked at.
+func (p *pauses) leave(w reloader.Workload) (look bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	marks := p.concerned[w]
+	if !marks.hasAt && !marks.owned {
+		p.forget(w)
+		return false
+	}
+	marks.left = true
+	p.concerned[w] = marks
+	return true
+}
+
 // gone forgets w.
 func (p *pauses) gone(w reloader.Workload) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.forget(w)
+}
+
+// forget is gone. p.mu is held.
+func (p *pauses) forget(w reloader.Workload) {
+	if p.concerned[w].hasAt {
+		p.within--
+	}
 	delete(p.concerned, w)
 }
 
@@ -80,22 +110,18 @@ func (p *pauses) gone(w reloader.Workload) {
 func (p *pauses) goneExcept(namespace string, present map[reloader.Workload]struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	maps.DeleteFunc(p.concerned, func(w reloader.Workload, _ pauseMarks) bool {
-		_, ok := present[w]
-		return !ok && (namespace == "" || w.Namespace == namespace)
-	})
+	for w := range p.concerned {
+		if _, ok := present[w]; !ok && (namespace == "" || w.Namespace == namespace) {
+			p.forget(w)
+		}
+	}
 }
 
 // count returns how many Deployments are within a pause period.
-func (p *pauses) count() (n int) {
+func (p *pauses) count() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, marks := range p.concerned {
-		if marks.hasAt {
-			n++
-		}
-	}
-	return n
+	return p.within
 }
 
 // pauseOwners returns the entries of managed fields by which we own

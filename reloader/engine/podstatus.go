@@ -154,7 +154,7 @@ type namespacedPodStatuses struct {
 func (n namespacedPodStatuses) List(ctx context.Context, options metav1.ListOptions) (*metav1.PartialObjectMetadataList, error) {
 	list, err := n.list(ctx, options)
 	switch {
-	case unreadable(err):
+	case unreported(err):
 		// The watch that follows waits until there is something to list.
 		return &metav1.PartialObjectMetadataList{ListMeta: metav1.ListMeta{ResourceVersion: "0"}}, nil
 	case err != nil:
@@ -185,7 +185,7 @@ func (n namespacedPodStatuses) Watch(ctx context.Context, options metav1.ListOpt
 		VersionedParams(&options, metav1.ParameterCodec).MaxRetries(0).Watch(ctx)
 	n.all.note(err)
 	switch {
-	case unreadable(err) && options.SendInitialEvents == nil:
+	case unreported(err) && options.SendInitialEvents == nil:
 		return n.await(ctx), nil
 	case err != nil:
 		return nil, fmt.Errorf("watch what CSI volumes hold: %w", err)
@@ -261,13 +261,13 @@ func (n namespacedPodStatuses) await(ctx context.Context) watch.Interface {
 	return w
 }
 
-// unreadable reports whether an answer means that there is nothing to read
+// unreported reports whether an answer means that there is nothing to read
 // until somebody installs the driver or grants the right.
-func unreadable(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsForbidden(err) }
+func unreported(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsForbidden(err) }
 
 // note tells, once, when reports cannot be read any more, or can again.
 func (p *podStatuses) note(err error) {
-	away := unreadable(err)
+	away := unreported(err)
 	if err != nil && !away || p.away.Swap(away) == away {
 		return
 	}

@@ -71,10 +71,16 @@ func (e *Engine) watchedAs(namespace string) string {
 	return ""
 }
 
-// unreadable has sources that may be watched and not read wait, and says so the
-// first time. They hold up nothing.
-func (e *Engine) unreadable(of reloader.SourceKind, err error, sources ...reloader.Source) {
-	resource := sourceResource(of).GroupResource()
+// readable notes that what is named may be read.
+func (e *Engine) readable(resource schema.GroupResource, namespace string) {
+	if e.refusals.remove(refusal{"get", resource, e.watchedAs(namespace)}) {
+		e.log.Info("allowed now", "resource", resource.String(), "verb", "get")
+	}
+}
+
+// unreadable has sources wait that may be watched, but of which the resource may
+// not be read, and says so the first time. They hold up nothing.
+func (e *Engine) unreadable(resource schema.GroupResource, err error, sources ...reloader.Source) {
 	e.ledger.setAside(sources...)
 	e.ledger.putBack(sources...)
 	for _, s := range sources {

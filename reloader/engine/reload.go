@@ -46,6 +46,10 @@ type Reporter interface {
 // reload handles one key of the workload queue: it has a workload's pods start
 // with the content that it has yet to get.
 func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
+	if err := ctx.Err(); err != nil {
+		// A queue that is shut down hands out what it has.
+		return err
+	}
 	k, ok := kind.ByName(w.Kind)
 	debts := e.ledger.due(w)
 	if _, pauses := e.pauses.of(w); !ok || len(debts) == 0 && !pauses {
@@ -84,9 +88,6 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 		}
 		return nil
 	}
-	if e.webhook != nil {
-		return e.callInstead(ctx, r, debts, to)
-	}
 	started := e.clock.Now()
 	change := kind.Change{
 		UID:      to.uid,
@@ -97,11 +98,17 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 		At:       started,
 		Pause:    p.with,
 	}
+	if e.webhook != nil {
+		return e.callInstead(ctx, k, attempt{r, debts, change}, to)
+	}
 	came, err := e.carryOut(ctx, k, w, change)
 	r.Latency = e.clock.Since(started)
 	if err != nil {
-		e.rollouts.end(w)
-		if p.with != nil && apierrors.IsConflict(err) {
+		e.rollouts.notBegun(w)
+		switch {
+		case stopped(ctx):
+			return err
+		case p.with != nil && apierrors.IsConflict(err) && !denied(err):
 			return e.lookAgain(w)
 		}
 		err = e.refused(attempt{r, debts, change}, err)
@@ -115,9 +122,10 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 func (e *Engine) carriedOut(r report.Reload, debts []debt, came effect) error {
 	w := r.Workload
 	if came.written == nil {
-		e.rollouts.end(w)
+		e.rollouts.notBegun(w)
 		e.intake.missed(w, false)
 	} else {
+		e.rollouts.began(w)
 		e.intake.landed(w, came.written)
 	}
 	if came.wait > 0 {
@@ -140,6 +148,12 @@ func (e *Engine) carriedOut(r report.Reload, debts []debt, came effect) error {
 	return nil
 }
 
+// leads reports whether nobody else may write. A leader that was frozen may not
+// know yet that it is none.
+func (e *Engine) leads() bool {
+	return e.lease == nil || fence{e.lease, e.clock}.left() > 0
+}
+
 // whileLeading returns a context that ends when somebody else may begin to
 // write. A leader that was suspended may not know yet that it is none.
 func (e *Engine) whileLeading(ctx context.Context, w reloader.Workload) (context.Context, context.CancelFunc, error) {
@@ -154,6 +168,11 @@ func (e *Engine) whileLeading(ctx context.Context, w reloader.Workload) (context
 	return ctx, cancel, nil
 }
 
+// stopped reports whether a context of whileLeading has ended because the engine
+// stops: what is cut off by that has not failed, it is what the next engine
+// begins with.
+func stopped(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
+
 // hold returns how long the limits want a reload to wait; 0 is not at all.
 func (e *Engine) hold(r report.Reload) time.Duration {
 	w := r.Workload
@@ -162,7 +181,7 @@ func (e *Engine) hold(r report.Reload) time.Duration {
 	}
 	wait, held := e.limits.admit(w)
 	if wait > 0 {
-		e.rollouts.end(w)
+		e.rollouts.notBegun(w)
 	}
 	if held {
 		e.reporter.Held(r, wait)

@@ -21,9 +21,12 @@ import (
 //     nothing has happened. From here on, the change is in the cluster and
 //     not due to the Job any more.
 //  2. The carrier announces that the old Job ends.
-//  3. The old Job is deleted, if it is still what was read.
-//  4. When it is gone, the new Job is created.
-//  5. The carrier is deleted.
+//  3. The old Job is deleted, if it is still what was read. It is there until
+//     its pods have ended, however long they take: those of the two never run
+//     side by side.
+//  4. The carrier announces that it is gone.
+//  5. When the controller of Jobs has forgotten it, the new Job is created.
+//  6. The carrier is deleted.
 //
 // The feed of Jobs brings carriers to their queue, also those that another
 // engine has left behind.
@@ -109,9 +112,21 @@ func (e *Engine) carries(w reloader.Workload, meta metav1.Object) bool {
 	return true
 }
 
-// endPoll is the time between the deletion of a Job and the first look whether
-// it is gone, and between that and the next.
-const endPoll = time.Second
+// How long a carrier waits.
+const (
+	// firstEndPoll is the time between the deletion of a Job and the first look
+	// whether it is gone. The later the look, the longer until the next, up to
+	// lastEndPoll: pods may take hours to end.
+	firstEndPoll = time.Second
+	lastEndPoll  = 30 * time.Second
+	// forgetting is how long the controller of Jobs gets to see that the old Job
+	// is gone. It knows Jobs by their names. If it met the new one instead, it
+	// could wait for a pod of the old one to show up, for five minutes (see
+	// ExpectationsTimeout in k8s.io/kubernetes/pkg/controller): a pod that it
+	// created when the Job was being deleted already, and that the garbage
+	// collector did not wait for.
+	forgetting = 2 * time.Second
+)
 
 // carry handles one key of the queue of carriers: it takes the steps that are
 // left.
@@ -146,7 +161,7 @@ func (e *Engine) carry(ctx context.Context, key reloader.Workload) error {
 	case err != nil:
 		return e.notExchanged(carrier, err)
 	}
-	err = e.client.deleteJob(ctx, key.Namespace, key.Name, metav1.Preconditions{UID: &m.Meta.UID})
+	err = e.client.deleteJob(ctx, key, metav1.DeletePropagationBackground, metav1.Preconditions{UID: &m.Meta.UID})
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
@@ -184,7 +199,7 @@ func (e *Engine) exchange(ctx context.Context, jobs kind.Kind, key reloader.Work
 			e.leftAlone(w, "somebody else has deleted it")
 			return 0, nil
 		}
-		return 0, e.putInPlace(ctx, c)
+		return e.putInPlace(ctx, jobs, key, c)
 	case err != nil:
 		return 0, err
 	case old.Meta.UID != c.Replaces():
@@ -194,21 +209,21 @@ func (e *Engine) exchange(ctx context.Context, jobs kind.Kind, key reloader.Work
 		e.leftAlone(w, "somebody else is deleting it")
 		return 0, nil
 	case old.Meta.DeletionTimestamp != nil:
-		return endPoll, nil
+		waited := e.clock.Since(old.Meta.DeletionTimestamp.Time)
+		return min(max(waited/4, firstEndPoll), lastEndPoll), nil
 	case kind.Finished(old) && !e.rerunFinished:
 		e.leftAlone(w, "it has ended meanwhile")
 		return 0, nil
 	}
 	if !c.Ending() {
-		announcement, err := c.Announce()
-		if err != nil {
-			return 0, err
-		}
-		if _, err := e.client.patch(ctx, jobs, key, announcement.Type, announcement.Body); err != nil {
+		if err := e.announce(ctx, jobs, key, c.AnnounceEnd); err != nil {
 			return 0, err
 		}
 	}
-	err = e.client.deleteJob(ctx, w.Namespace, w.Name, metav1.Preconditions{UID: &old.Meta.UID, ResourceVersion: &old.Meta.ResourceVersion})
+	// In the foreground: the Job is there until its pods have gone, and those
+	// until the controller of Jobs has seen each and taken its finalizer off.
+	err = e.client.deleteJob(ctx, w, metav1.DeletePropagationForeground,
+		metav1.Preconditions{UID: &old.Meta.UID, ResourceVersion: &old.Meta.ResourceVersion})
 	if apierrors.IsNotFound(err) {
 		e.leftAlone(w, "somebody else has deleted it")
 		return 0, nil
@@ -216,13 +231,40 @@ func (e *Engine) exchange(ctx context.Context, jobs kind.Kind, key reloader.Work
 	if err != nil {
 		return 0, err
 	}
-	// A new one comes no sooner: under the same name, the controller of Jobs has
-	// to have seen the old one go, or it waits minutes for pods of that one.
-	return endPoll, nil
+	return firstEndPoll, nil
 }
 
-// putInPlace creates what the carrier holds.
-func (e *Engine) putInPlace(ctx context.Context, c kind.Carrier) error {
+// announce writes on a carrier how far it is.
+func (e *Engine) announce(ctx context.Context, jobs kind.Kind, key reloader.Workload, what func() (kind.Patch, error)) error {
+	p, err := what()
+	if err != nil {
+		return err
+	}
+	_, err = e.client.patch(ctx, jobs, key, p.Type, p.Body)
+	return err
+}
+
+// putInPlace creates what the carrier holds, once the old Job is not only gone
+// but forgotten.
+func (e *Engine) putInPlace(ctx context.Context, jobs kind.Kind, key reloader.Workload, c kind.Carrier) (wait time.Duration, err error) {
+	if c.Gone().IsZero() {
+		seen := func() (kind.Patch, error) { return c.AnnounceGone(e.clock.Now()) }
+		if err := e.announce(ctx, jobs, key, seen); err != nil {
+			return 0, err
+		}
+		return forgetting, nil
+	}
+	// Every event of the carrier brings it here, so that it may be early. If it
+	// is not even now by the clock of an engine before this one, that has taken
+	// time.
+	if since := e.clock.Since(c.Gone()); since >= 0 && since < forgetting {
+		return forgetting - since, nil
+	}
+	return 0, e.create(ctx, c)
+}
+
+// create creates what the carrier holds.
+func (e *Engine) create(ctx context.Context, c kind.Carrier) error {
 	started := e.clock.Now()
 	created, err := e.client.createJob(ctx, c.Replacement())
 	if apierrors.IsAlreadyExists(err) {

@@ -40,6 +40,7 @@ func (e *Engine) resolve(ctx context.Context, w reloader.Workload) error {
 	case err != nil:
 		return err
 	}
+	e.readable(k.Resource.GroupResource(), w.Namespace)
 	read, err := e.complete(ctx, m)
 	if err != nil {
 		return err

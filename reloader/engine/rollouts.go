@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"maps"
 	"sync"
 	"time"
 
@@ -27,40 +26,80 @@ type rollouts struct {
 	clock clock.PassiveClock
 
 	mu      sync.Mutex // guards everything below
-	rolling map[reloader.Workload]time.Time
+	rolling map[reloader.Workload]rolling
+}
+
+// rolling is a workload that counts.
+type rolling struct {
+	since time.Time
+	// before is since when it has rolled when its present reload began; zero if
+	// it did not roll.
+	before time.Time
+	// sending is true until that reload is made: its status tells nothing of it.
+	sending bool
 }
 
 func newRollouts(most int, c clock.PassiveClock) *rollouts {
-	return &rollouts{most: most, clock: c, rolling: map[reloader.Workload]time.Time{}}
+	return &rollouts{most: most, clock: c, rolling: map[reloader.Workload]rolling{}}
 }
 
 // begin reports whether w may be rolled now, and counts it if so. One that
-// rolls already may be rolled again.
+// rolls already may be rolled again. began or notBegun follows.
 func (r *rollouts) begin(w reloader.Workload) bool {
 	if r.most == 0 {
 		return true
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, rolls := r.rolling[w]; !rolls && len(r.rolling) >= r.most {
+	last, rolls := r.rolling[w]
+	if !rolls && len(r.rolling) >= r.most {
 		return false
 	}
-	r.rolling[w] = r.clock.Now()
+	r.rolling[w] = rolling{since: r.clock.Now(), before: last.since, sending: true}
 	return true
 }
 
-// end notes that w does not roll any more.
-func (r *rollouts) end(w reloader.Workload) {
+// began notes that the reload of w has been made.
+func (r *rollouts) began(w reloader.Workload) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.rolling, w)
+	if last, rolls := r.rolling[w]; rolls {
+		r.rolling[w] = rolling{since: last.since}
+	}
 }
 
-// all returns the workloads that roll, and since when.
+// notBegun notes that it has not: w counts as it did before.
+func (r *rollouts) notBegun(w reloader.Workload) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if last := r.rolling[w]; last.before.IsZero() {
+		delete(r.rolling, w)
+	} else {
+		r.rolling[w] = rolling{since: last.before}
+	}
+}
+
+// ended notes that w, which has rolled since then, does not any more.
+func (r *rollouts) ended(w reloader.Workload, since time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if last := r.rolling[w]; !last.sending && last.since.Equal(since) {
+		delete(r.rolling, w)
+	}
+}
+
+// all returns the workloads whose status tells whether they roll, and since when
+// they do.
 func (r *rollouts) all() map[reloader.Workload]time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return maps.Clone(r.rolling)
+	all := make(map[reloader.Workload]time.Time, len(r.rolling))
+	for w, last := range r.rolling {
+		if !last.sending {
+			all[w] = last.since
+		}
+	}
+	return all
 }
 
 // watchRollouts looks at the workloads that roll until ctx is done.
@@ -78,7 +117,7 @@ func (e *Engine) watchRollouts(ctx context.Context) {
 		}
 		for w, since := range e.rollouts.all() {
 			if e.clock.Since(since) > rolloutPatience || e.hasRolled(ctx, w) {
-				e.rollouts.end(w)
+				e.rollouts.ended(w, since)
 			}
 		}
 	}

@@ -31,16 +31,91 @@ func TestSoManyRollAtTheSameTime(t *testing.T) {
 	assert.False(t, r.begin(agent))
 	c.Step(time.Second)
 	assert.True(t, r.begin(web), "it rolls already")
+	for _, w := range []reloader.Workload{web, worker} {
+		r.began(w)
+	}
 	assert.Equal(t, map[reloader.Workload]time.Time{web: time.Unix(2, 0), worker: time.Unix(1, 0)}, r.all())
-	r.end(worker)
+	r.ended(worker, time.Unix(1, 0))
 	assert.True(t, r.begin(agent))
 	assert.False(t, r.begin(worker))
 
 	r = newRollouts(0, c)
 	for _, w := range []reloader.Workload{web, worker, agent} {
 		assert.True(t, r.begin(w), "there is no limit")
+		r.began(w)
 	}
 	assert.Empty(t, r.all())
+}
+
+func TestWhatCountsAsRolling(t *testing.T) {
+	tests := map[string]struct {
+		happens func(r *rollouts, c *clocktesting.FakeClock)
+		want    bool // web rolls
+	}{
+		"its reload is not sent": {
+			happens: func(r *rollouts, _ *clocktesting.FakeClock) { r.begin(web); r.notBegun(web) },
+		},
+		"the next reload is not sent, while it rolls from the last": {
+			happens: func(r *rollouts, c *clocktesting.FakeClock) {
+				r.begin(web)
+				r.began(web)
+				c.Step(time.Second)
+				r.begin(web)
+				r.notBegun(web)
+			},
+			want: true,
+		},
+		"a look finds that it does not roll, from before its reload was sent": {
+			happens: func(r *rollouts, c *clocktesting.FakeClock) {
+				r.begin(web)
+				r.began(web)
+				looked := r.all()[web]
+				c.Step(time.Second)
+				r.begin(web)
+				r.ended(web, looked)
+			},
+			want: true,
+		},
+		"nobody looks before its reload is sent": {
+			happens: func(r *rollouts, _ *clocktesting.FakeClock) {
+				r.begin(web)
+				for w, since := range r.all() {
+					r.ended(w, since)
+				}
+			},
+			want: true,
+		},
+		"it has ended before the next reload is not sent": {
+			happens: func(r *rollouts, c *clocktesting.FakeClock) {
+				r.begin(web)
+				r.began(web)
+				r.ended(web, c.Now())
+				r.notBegun(web)
+			},
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			c := clocktesting.NewFakeClock(time.Unix(0, 0))
+			r := newRollouts(1, c)
+			tc.happens(r, c)
+			assert.Equal(t, !tc.want, r.begin(worker))
+		})
+	}
+}
+
+// One that is held back while it rolls leaves no place to another.
+func TestAHoldTakesNoRolloutAway(t *testing.T) {
+	a := newApp(web)
+	e := newTestEngine(t, deployments(t, a.object().(*appsv1.Deployment)).config, new(told))
+	e.rollouts = newRollouts(1, e.clock)
+	settled(t, e.intake, a)
+	due(t, e.ledger, written(30, "b"))
+	require.NoError(t, e.reload(t.Context(), web))
+	due(t, e.ledger, written(31, "c"))
+	e.limits.open(web)
+	require.NoError(t, e.reload(t.Context(), web))
+	assert.False(t, e.rollouts.begin(worker))
 }
 
 // rollingServer serves web, which rolls for as long as rolls is true.
@@ -96,6 +171,7 @@ func TestARolloutCountsUntilItEndsOrForAWhile(t *testing.T) {
 	ended := func() bool { return len(e.rollouts.all()) == 0 }
 
 	require.True(t, e.rollouts.begin(web))
+	e.rollouts.began(web)
 	looks(rolloutPoll, func() bool { return len(paths(server)) > 2 }, "it is looked at")
 	assert.False(t, e.rollouts.begin(worker), "web rolls")
 	rolls.Store(false)
@@ -103,6 +179,7 @@ func TestARolloutCountsUntilItEndsOrForAWhile(t *testing.T) {
 
 	rolls.Store(true)
 	require.True(t, e.rollouts.begin(web))
+	e.rollouts.began(web)
 	looks(rolloutPatience/10, ended, "patience ends")
 	assert.True(t, e.rollouts.begin(worker))
 }
@@ -121,7 +198,7 @@ func TestAReloadWaitsForTheRolloutsOfOthers(t *testing.T) {
 	assert.Zero(t, e.intake.workloads[web].expected)
 	assert.Equal(t, []debt{{settings, "b"}}, e.ledger.due(web))
 
-	e.rollouts.end(worker)
+	e.rollouts.notBegun(worker)
 	require.NoError(t, e.reload(t.Context(), web))
 	assert.Len(t, server.requests, 1)
 	assert.Equal(t, []reloader.Workload{web}, slices.Collect(maps.Keys(e.rollouts.all())))

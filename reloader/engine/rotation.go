@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -121,8 +122,9 @@ func (r *rotations) remove(class reloader.Source, name string) (last bool) {
 }
 
 // listed takes in all reports of a namespace, or of all namespaces if that is
-// empty, after the start or after events were missed, and returns the classes that have other content now, that have
-// their first, or that no pod reports any more.
+// empty, after the start or after events were missed. It returns the classes
+// that have other content now, that have their first, or that no pod reports any
+// more.
 func (r *rotations) listed(namespace string, all []mountReport) (news []reloader.Source) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -251,6 +253,13 @@ func (r *rotations) in(namespace string) (classes []reloader.Source) {
 		}
 	}
 	return classes
+}
+
+// all returns the classes that pods report.
+func (r *rotations) all() []reloader.Source {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Keys(r.classes))
 }
 
 // seen reports whether content was there before a pod reported it.

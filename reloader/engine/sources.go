@@ -84,9 +84,10 @@ func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
 		e.lookAtNothing(s)
 		return nil
 	case apierrors.IsForbidden(err):
-		e.unreadable(s.Kind, err, s)
+		e.unreadable(sourceResource(s.Kind).GroupResource(), err, s)
 		return nil
 	case err == nil:
+		e.readable(sourceResource(s.Kind).GroupResource(), s.Namespace)
 		err = e.lookAt(ctx, s, object)
 	}
 	if err != nil {
@@ -132,7 +133,7 @@ func (e *Engine) searchShelf(ctx context.Context, on shelf) error {
 		}
 	})
 	if apierrors.IsForbidden(err) {
-		e.unreadable(on.kind, err, waiting...)
+		e.unreadable(sourceResource(on.kind).GroupResource(), err, waiting...)
 		e.ledger.searched(on, searchers)
 		return nil
 	}

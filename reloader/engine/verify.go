@@ -60,6 +60,7 @@ func (e *Engine) Verify(ctx context.Context) error {
 	// What cannot be listed keeps nothing else from being verified.
 	e.ledger.sweep(e.index.Depended)
 	e.limits.sweep()
+	e.births.forget()
 	e.tidy(ctx)
 	return failed
 }

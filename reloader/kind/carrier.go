@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,6 +25,8 @@ type note struct {
 	UID  types.UID `json:"uid"`
 	// Ending is true from right before that one is deleted.
 	Ending bool `json:"ending,omitempty"`
+	// Gone is when it was first seen to be gone.
+	Gone *metav1.MicroTime `json:"gone,omitempty"`
 	// Suspend is the field that the replacement has.
 	Suspend *bool `json:"suspend,omitempty"`
 	// Controller is the owner that controls the replacement.
@@ -104,6 +107,15 @@ func (c Carrier) Replaces() types.UID { return c.note.UID }
 // announced: if that one is gone without it, somebody else wanted it gone.
 func (c Carrier) Ending() bool { return c.note.Ending }
 
+// Gone is when the Job that is replaced was first seen to be gone; zero if that
+// has not been announced.
+func (c Carrier) Gone() time.Time {
+	if c.note.Gone == nil {
+		return time.Time{}
+	}
+	return c.note.Gone.Time
+}
+
 // Sources that changed.
 func (c Carrier) Sources() []reloader.Source {
 	sources := make([]reloader.Source, len(c.note.Sources))
@@ -113,9 +125,21 @@ func (c Carrier) Sources() []reloader.Source {
 	return sources
 }
 
-// Announce returns the patch of the carrier that makes Ending true.
-func (c Carrier) Announce() (Patch, error) {
+// AnnounceEnd returns the patch of the carrier that makes Ending true.
+func (c Carrier) AnnounceEnd() (Patch, error) {
 	c.note.Ending = true
+	return c.announce()
+}
+
+// AnnounceGone returns the patch of the carrier that tells since when the old
+// Job is Gone.
+func (c Carrier) AnnounceGone(at time.Time) (Patch, error) {
+	gone := metav1.NewMicroTime(at)
+	c.note.Gone = &gone
+	return c.announce()
+}
+
+func (c Carrier) announce() (Patch, error) {
 	text, err := json.Marshal(c.note)
 	if err != nil {
 		return Patch{}, fmt.Errorf("encode %s: %w", carrierAnnotation, err)

@@ -182,14 +182,23 @@ func TestAReplacementGoesThroughItsCarrier(t *testing.T) {
 			assert.False(t, carrier.Ending())
 			assert.Equal(t, replacement, carrier.Replacement())
 
-			announced, err := carrier.Announce()
-			require.NoError(t, err)
-			var patch metav1.PartialObjectMetadata
-			require.NoError(t, json.Unmarshal(announced.Body, &patch))
-			carried.Annotations[carrierAnnotation] = patch.Annotations[carrierAnnotation]
-			carrier, ok = CarrierOf(job().Manifest(carried))
-			require.True(t, ok)
+			announced := func(p Patch, err error) Carrier {
+				require.NoError(t, err)
+				var patch metav1.PartialObjectMetadata
+				require.NoError(t, json.Unmarshal(p.Body, &patch))
+				carried.Annotations[carrierAnnotation] = patch.Annotations[carrierAnnotation]
+				carrier, ok := CarrierOf(job().Manifest(carried))
+				require.True(t, ok)
+				return carrier
+			}
+			carrier = announced(carrier.AnnounceEnd())
 			assert.True(t, carrier.Ending())
+			assert.Zero(t, carrier.Gone())
+			assert.Equal(t, replacement, carrier.Replacement())
+			seen := time.Date(2026, 1, 2, 3, 4, 5, 678_000, time.UTC)
+			carrier = announced(carrier.AnnounceGone(seen))
+			assert.True(t, carrier.Ending())
+			assert.True(t, seen.Equal(carrier.Gone()))
 			assert.Equal(t, replacement, carrier.Replacement())
 
 			assert.Equal(t, "new", replacement.Annotations[policy.DefaultKeys().Index])

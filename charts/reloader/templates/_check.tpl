@@ -30,7 +30,9 @@ do about it. What is wrong with a value by itself, values.schema.json refuses.
 {{- $problems = append $problems "reloader.podDisruptionBudget.minAvailable and maxUnavailable exclude each other: set one of them" -}}
 {{- end -}}
 {{- end -}}
-{{- $problems = concat $problems (include "reloader.imageProblems" . | fromYamlArray) (include "reloader.envProblems" . | fromYamlArray) -}}
+{{- range list "reloader.imageProblems" "reloader.envProblems" "reloader.certificateProblems" -}}
+{{- $problems = concat $problems (include . $ | fromYamlArray) -}}
+{{- end -}}
 {{- with $problems -}}
 {{- fail (join "; " .) -}}
 {{- end -}}
@@ -62,6 +64,23 @@ do about it. What is wrong with a value by itself, values.schema.json refuses.
 {{- $problems = append $problems (printf "the environment variable %s in reloader.deployment.env is set twice, or is one that the chart sets itself: take it out" .name) -}}
 {{- end -}}
 {{- $_ := set $seen .name true -}}
+{{- end -}}
+{{- toYaml $problems -}}
+{{- end -}}
+
+{{/* There is one certificate, and one who makes it. */}}
+{{- define "reloader.certificateProblems" -}}
+{{- $problems := list -}}
+{{- with .Values.certificates -}}
+{{- if and .certManager.enabled (or .secretName .caBundle) -}}
+{{- $problems = append $problems "certificates.certManager.enabled and certificates.secretName (or caBundle) exclude each other: cert-manager makes the Secret, or you do" -}}
+{{- end -}}
+{{- if and .caBundle (not .secretName) -}}
+{{- $problems = append $problems "certificates.caBundle belongs to a certificate of your own: set certificates.secretName to the Secret that holds it" -}}
+{{- end -}}
+{{- if and $.Values.webhook.enabled .certManager.enabled (not ($.Capabilities.APIVersions.Has "cert-manager.io/v1")) -}}
+{{- $problems = append $problems "certificates.certManager.enabled needs cert-manager, which this cluster does not have: install it first, or leave the value false, and the webhook makes its own certificate (to render without a cluster, add --api-versions cert-manager.io/v1)" -}}
+{{- end -}}
 {{- end -}}
 {{- toYaml $problems -}}
 {{- end -}}

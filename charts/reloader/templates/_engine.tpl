@@ -26,6 +26,8 @@
 {{- $ignored := list }}
 {{- if .ignoreJobs }}{{ $ignored = append $ignored "jobs" }}{{ end }}
 {{- if .ignoreCronJobs }}{{ $ignored = append $ignored "cronjobs" }}{{ end }}
+{{- /* It would find them on any OpenShift, and ask for what it has no right to. */}}
+{{- if not .isOpenshift }}{{ $ignored = append $ignored "deploymentconfigs" }}{{ end }}
 {{- with $ignored }}
 - --ignored-workload-types={{ join "," . }}
 {{- end }}

@@ -8,21 +8,32 @@
 {{- end -}}
 
 {{/*
-What the names of the webhook's objects are. Also the name of a Service, so it
-has no dot, which would begin another domain, and at most 63 characters; of a
-longer one a hash stands for the rest. Some of the objects are the cluster's:
-where releases of one name may stand in several namespaces, it tells which.
+What the names of the webhook's objects begin with. Also the name of a Service, so
+it has no dot, which would begin another domain, and at most 63 characters; of a
+longer one a hash stands for the rest.
 */}}
 {{- define "reloader.webhookName" -}}
-{{- $base := include "reloader.fullname" . -}}
-{{- if not .Values.reloader.watchGlobally -}}
-{{- $base = printf "%s-%s" $base .Release.Namespace -}}
-{{- end -}}
-{{- $base = replace "." "-" $base -}}
+{{- $base := include "reloader.fullname" . | replace "." "-" -}}
 {{- if gt (len $base) 55 -}}
 {{- $base = printf "%s-%s" ($base | trunc 46 | trimSuffix "-") (sha256sum $base | trunc 8) -}}
 {{- end -}}
 {{- printf "%s-webhook" $base -}}
+{{- end -}}
+
+{{/*
+The same for those of its objects that are in no namespace: releases of one name
+may stand in several, if each watches its own.
+*/}}
+{{- define "reloader.webhookClusterName" -}}
+{{- include "reloader.webhookName" . -}}
+{{- if not .Values.reloader.watchGlobally -}}
+{{- printf ".%s" .Release.Namespace -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What is done about mistakes. YAML takes off without quotes for false. */}}
+{{- define "reloader.webhookMode" -}}
+{{- eq (toString .Values.webhook.mode) "false" | ternary "off" .Values.webhook.mode -}}
 {{- end -}}
 
 {{- define "reloader.certificateSecret" -}}

@@ -55,9 +55,6 @@ func start(ctx context.Context, s Spec, group int) (*Process, error) {
 	return p, nil
 }
 
-// Name is the name it was started with.
-func (p *Process) Name() string { return p.spec.Name }
-
 // Log is the file that its output goes to.
 func (p *Process) Log() string { return p.spec.Log }
 
