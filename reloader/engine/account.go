@@ -48,6 +48,8 @@ type account struct {
 	// newcomers have brought the source in at that moment and wait for the
 	// first look at it.
 	newcomers map[reloader.Workload]moment
+	// awaited counts how often the first look has waited for an event.
+	awaited int
 }
 
 // past is what is known of a source of the time in which no engine ran.

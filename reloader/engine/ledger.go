@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"k8s-reloader/reloader"
 )
@@ -162,6 +163,32 @@ func (l *ledger) putBack(sources ...reloader.Source) {
 	}
 }
 
+// How long a look waits for the event of what it has found, at first and in all:
+// the watch may be behind, and may not tell of it at all.
+const (
+	firstAwait = 10 * time.Millisecond
+	mostAwaits = 8
+)
+
+// early returns how long a look at s has to wait that has found this version: no
+// event has told of it yet, and somebody has brought the source in before it. It
+// is 0 after some time, whatever has been heard.
+func (l *ledger) early(s reloader.Source, version uint64) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.sources[s]
+	if a == nil || version <= a.heard || a.awaited >= mostAwaits {
+		return 0
+	}
+	for _, since := range a.newcomers {
+		if version > since.version {
+			a.awaited++
+			return firstAwait << (a.awaited - 1)
+		}
+	}
+	return 0
+}
+
 // look notes what has been read of s, and returns the workloads that do not
 // have it, of those that depend on s at that moment: dependents is called
 // under the ledger's lock, so that nobody can join in between. A reading that
@@ -181,7 +208,7 @@ func (l *ledger) look(s reloader.Source, c content, dependents func() []reloader
 		a.read = true
 		l.unread[shelfOf(s)]--
 	}
-	a.absent, a.newcomers = c.absent, nil
+	a.absent, a.newcomers, a.awaited = c.absent, nil, 0
 	c, counts := l.counted(s, a, c)
 	if !counts {
 		return nil, false

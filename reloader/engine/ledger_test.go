@@ -1004,3 +1004,42 @@ func TestAllAreThoseOfTheMomentOfAsking(t *testing.T) {
 	}
 	assert.ElementsMatch(t, []reloader.Source{settings, password}, slices.Collect(all), "it can be asked again")
 }
+
+func TestHowLongALookWaitsForItsEvent(t *testing.T) {
+	tests := map[string]struct {
+		heard, version uint64
+		newcomer       bool
+		want           []time.Duration // of one look after the other
+	}{
+		"for one that has not come":         {0, 12, true, []time.Duration{10 * time.Millisecond, 20 * time.Millisecond, 40 * time.Millisecond}},
+		"not for one that has":              {12, 12, true, []time.Duration{0}},
+		"not if the source was there first": {0, 9, true, []time.Duration{0}},
+		"not if nobody has brought it in":   {0, 12, false, []time.Duration{0}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			l := newLedger()
+			l.enter(web)
+			if tc.newcomer {
+				l.join(web, at(10), settings)
+			} else {
+				l.join(web, moment{}, settings)
+			}
+			if tc.heard > 0 {
+				l.news(settings, tc.heard)
+			}
+			for _, want := range tc.want {
+				assert.Equal(t, want, l.early(settings, tc.version))
+			}
+		})
+	}
+	t.Run("not for ever", func(t *testing.T) {
+		l := newLedger()
+		l.enter(web)
+		l.join(web, at(10), settings)
+		for range mostAwaits {
+			require.Positive(t, l.early(settings, 12))
+		}
+		assert.Zero(t, l.early(settings, 12))
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -88,12 +89,27 @@ func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
 		return nil
 	case err == nil:
 		e.readable(sourceResource(s.Kind).GroupResource(), s.Namespace)
+		if wait := e.tooEarly(s, versionOf(object.GetResourceVersion())); wait > 0 {
+			e.ledger.putBack(s)
+			e.queues.sources.AddAfter(s, wait)
+			return nil
+		}
 		err = e.lookAt(ctx, s, object)
 	}
 	if err != nil {
 		e.ledger.putBack(s)
 	}
 	return err
+}
+
+// tooEarly returns how long to wait for the event of what has been read of s; 0
+// is not at all. Only that event tells whether it was the creation, which is no
+// change for a workload that was there before.
+func (e *Engine) tooEarly(s reloader.Source, version uint64) time.Duration {
+	if e.recent.untouched(s, version) {
+		return 0
+	}
+	return e.ledger.early(s, version)
 }
 
 // searchShelf reads all sources of a kind in a namespace and looks at those
