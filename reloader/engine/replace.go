@@ -156,8 +156,10 @@ func (e *Engine) carry(ctx context.Context, key reloader.Workload) error {
 		return nil
 	case apierrors.IsConflict(err):
 		// The old Job has gone on meanwhile, and is looked at again.
-		e.queues.carriers.AddRateLimited(key)
+		e.queues.carriers.AddAfter(key, firstEndPoll)
 		return nil
+	case err != nil && stopped(ctx):
+		return err
 	case err != nil:
 		return e.notExchanged(carrier, err)
 	}

@@ -89,7 +89,7 @@ func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
 		return nil
 	case err == nil:
 		e.readable(sourceResource(s.Kind).GroupResource(), s.Namespace)
-		if wait := e.tooEarly(s, versionOf(object.GetResourceVersion())); wait > 0 {
+		if wait := e.tooEarly(s, object); wait > 0 {
 			e.ledger.putBack(s)
 			e.queues.sources.AddAfter(s, wait)
 			return nil
@@ -104,9 +104,11 @@ func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
 
 // tooEarly returns how long to wait for the event of what has been read of s; 0
 // is not at all. Only that event tells whether it was the creation, which is no
-// change for a workload that was there before.
-func (e *Engine) tooEarly(s reloader.Source, version uint64) time.Duration {
-	if e.recent.untouched(s, version) {
+// change for a workload that was there before. Of what is not selected there
+// are no events.
+func (e *Engine) tooEarly(s reloader.Source, object readable) time.Duration {
+	version := versionOf(object.GetResourceVersion())
+	if !e.scope.SelectsSource(s.Kind, object.GetLabels()) || e.recent.untouched(s, version) {
 		return 0
 	}
 	return e.ledger.early(s, version)
