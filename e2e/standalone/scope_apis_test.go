@@ -52,10 +52,8 @@ spec:
 // A kind of workload that is not installed costs one small request in a while.
 // It is followed from when it is installed until it is removed, and again.
 func TestAKindThatIsInstalledLater(t *testing.T) {
-	of, known := kind.ByName("Rollout")
-	if !known {
-		t.Skip("every kind that is known is part of Kubernetes")
-	}
+	of, known := kind.ByName(reloader.Rollout)
+	require.True(t, known)
 	ctx := t.Context()
 	alone, err := cluster.Start(ctx, cluster.Options{AuditUsers: []string{restrictedUser}})
 	require.NoError(t, err)
