@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -28,6 +29,9 @@ const (
 	own            = "bench-reloader"
 	keySecret      = "reloader-key"
 	checkpointName = "reloader-checkpoint"
+
+	// progressInterval is the time between two lines that tell how far it is.
+	progressInterval = 10 * time.Second
 )
 
 // replicas are the ServiceAccounts of engines that share a checkpoint.
@@ -35,11 +39,16 @@ func replicas() []string { return []string{"a", "b"} }
 
 func userOf(replica string) string { return "system:serviceaccount:" + own + ":" + replica }
 
-// each calls do for 0 to n-1, several at a time.
+// each calls do for 0 to n-1, several at a time, and tells how far it is.
 func each(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
+	said := time.Now()
 	for i := range n {
+		if time.Since(said) >= progressInterval {
+			fmt.Fprintf(os.Stderr, "  %d of %d\n", i, n)
+			said = time.Now()
+		}
 		group.Go(func() error { return do(ctx, i) })
 	}
 	return group.Wait()
