@@ -17,6 +17,9 @@ func (e *Engine) podStatusFeed(in area) *feed {
 	return e.newFeed(&feed{
 		resource: podStatusResource(),
 		area:     in,
+		flag:     "--enable-csi-integration",
+		// Pods keep what they have mounted, with the driver or without.
+		outlasting: true,
 		seen: func(meta *metav1.PartialObjectMetadata, how arrival, _ moment) {
 			// Reports that were listed are taken in together.
 			if m := reportOf(meta); how != listed && e.rotations.reported(m) {
@@ -33,8 +36,13 @@ func (e *Engine) podStatusFeed(in area) *feed {
 			for i, item := range items {
 				reports[i] = reportOf(item.(*metav1.PartialObjectMetadata))
 			}
-			for _, class := range e.rotations.listed(in.namespace, reports) {
-				e.classTurned(class, e.ledger.relisted)
+			turned := e.rotations.listed(in.namespace, reports)
+			// Some have had to wait until they could be seen, and of some it is
+			// known only now that no pod reports them.
+			for _, class := range append(turned, e.ledger.known(reloader.SecretProviderClass)...) {
+				if in.namespace == "" || class.Namespace == in.namespace {
+					e.classTurned(class, e.ledger.relisted)
+				}
 			}
 		},
 	})
@@ -67,7 +75,6 @@ func (e *Engine) readClass(ctx context.Context, class reloader.Source) error {
 		return nil
 	}
 	c := e.rotations.content(class)
-	c.vacant = c.absent && !e.podStatuses.away.Load()
 	var annotations map[string]string
 	if e.ledger.differs(class, c) {
 		var err error

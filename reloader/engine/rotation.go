@@ -29,6 +29,9 @@ import (
 type rotations struct {
 	mu      sync.Mutex // guards everything below
 	classes map[reloader.Source]*rotation
+	// heard are the namespaces all of whose reports have been listed once; an
+	// empty one is all of them.
+	heard map[string]struct{}
 }
 
 // rotation is one class that pods report.
@@ -64,7 +67,7 @@ type mountReport struct {
 const maxFormer = 16
 
 func newRotations() *rotations {
-	return &rotations{classes: map[reloader.Source]*rotation{}}
+	return &rotations{classes: map[reloader.Source]*rotation{}, heard: map[string]struct{}{}}
 }
 
 // reported takes in one report, as an event has brought it. It returns true if
@@ -128,6 +131,7 @@ func (r *rotations) remove(class reloader.Source, name string) (last bool) {
 func (r *rotations) listed(namespace string, all []mountReport) (news []reloader.Source) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.heard[namespace] = struct{}{}
 	// The order of the writes is the one in which events would have come.
 	slices.SortFunc(all, func(a, b mountReport) int { return cmp.Compare(a.version, b.version) })
 	changed := map[reloader.Source]bool{}
@@ -225,13 +229,16 @@ func (r *rotations) recall(class reloader.Source, kept checkpoint.Entry) {
 	c.witnessed = false
 }
 
-// content returns what the class holds; a class that no pod reports is absent.
+// content returns what the class holds. A class that no pod reports is absent,
+// and vacant if all pods have been heard.
 func (r *rotations) content(class reloader.Source) content {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := r.classes[class]
 	if c == nil {
-		return content{absent: true}
+		_, all := r.heard[""]
+		_, own := r.heard[class.Namespace]
+		return content{absent: true, vacant: all || own}
 	}
 	return content{
 		fingerprint: c.present,
