@@ -74,6 +74,7 @@ func (e *Engine) readClass(ctx context.Context, class reloader.Source) error {
 	if due, _ := e.ledger.take(class); !due {
 		return nil
 	}
+	e.rotations.recall(class, e.ledger.kept(class))
 	c := e.rotations.content(class)
 	var annotations map[string]string
 	if e.ledger.differs(class, c) {
@@ -133,13 +134,15 @@ func (c *client) classAnnotations(ctx context.Context, class reloader.Source) (m
 	return meta.Annotations, nil
 }
 
-// recallClasses decides what classes hold that have only been listed so far.
-func (e *Engine) recallClasses() {
-	for _, class := range e.ledger.known(reloader.SecretProviderClass) {
-		if kept, ok := e.checkpoint.Lookup(class); ok {
-			e.rotations.recall(class, kept)
-		}
+// kept returns the entry of the archive that the account of s goes on from; the
+// zero entry if there is none.
+func (l *ledger) kept(s reloader.Source) checkpoint.Entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a := l.sources[s]; a != nil {
+		return a.saved
 	}
+	return checkpoint.Entry{}
 }
 
 // differs reports whether s had other content at the last look, so that this

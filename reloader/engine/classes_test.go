@@ -234,17 +234,52 @@ func TestWhatIsKeptOfAClass(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			e, f, _ := watching(t, nil)
-			kept := pages{vault(): entry(5, "a")}
-			if !tc.unlisted {
-				require.NoError(t, f.Replace(tc.listed, "12"))
-				e.rotations.recall(vault(), kept[vault()])
+			requireKept := func(t *testing.T, e *Engine, kept pages) {
+				t.Helper()
+				require.NoError(t, readQueued(t, e))
+				assert.Equal(t, tc.wantKept, kept[vault()])
+				assert.Equal(t, tc.wantDue, len(e.ledger.due(web)) > 0)
+				assert.True(t, e.ledger.allRead())
 			}
-			e.ledger.open(kept, false)
-			require.NoError(t, readQueued(t, e))
-			assert.Equal(t, tc.wantKept, kept[vault()])
-			assert.Equal(t, tc.wantDue, len(e.ledger.due(web)) > 0)
-			assert.True(t, e.ledger.allRead())
+			t.Run("at a start", func(t *testing.T) {
+				e, f, _ := watching(t, nil)
+				if !tc.unlisted {
+					require.NoError(t, f.Replace(tc.listed, "12"))
+				}
+				kept := pages{vault(): entry(5, "a")}
+				e.ledger.open(kept, false)
+				requireKept(t, e, kept)
+			})
+			t.Run("when the namespace is selected again", func(t *testing.T) {
+				e, f, _ := watching(t, nil)
+				e.intake.deleted(web)
+				e.ledger.suspend("shop")
+				if !tc.unlisted {
+					require.NoError(t, f.Replace(tc.listed, "12"))
+				}
+				kept := pages{vault(): entry(5, "a")}
+				e.ledger.open(kept, false)
+				require.NoError(t, readQueued(t, e))
+				e.ledger.rejoin("shop")
+				a := newApp(web).with(func(a *app) { a.annotations = map[string]string{keys.SecretProviderClassNamed: "vault"} })
+				e.intake.observe(web, a.recorded(t).meta(), moment{})
+				requireKept(t, e, kept)
+			})
+			t.Run("when reports may be read later", func(t *testing.T) {
+				e, f, _ := watching(t, nil)
+				forbidden := refusal{"list", podStatusResource().GroupResource(), ""}
+				e.refusals.add(forbidden)
+				kept := pages{vault(): entry(5, "a")}
+				e.ledger.open(kept, false)
+				require.NoError(t, readQueued(t, e))
+				assert.Equal(t, entry(5, "a"), kept[vault()])
+				assert.True(t, e.ledger.allRead())
+				e.refusals.remove(forbidden)
+				if !tc.unlisted {
+					require.NoError(t, f.Replace(tc.listed, "12"))
+				}
+				requireKept(t, e, kept)
+			})
 		})
 	}
 }

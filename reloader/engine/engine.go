@@ -275,7 +275,6 @@ func (e *Engine) recall(ctx context.Context) bool {
 	}
 	e.archived = summary.Written
 	// Where a part is missing, sources without an entry may well be old.
-	e.recallClasses()
 	e.ledger.open(e.checkpoint, summary.Fresh || len(summary.Problems) > 0)
 	return true
 }
