@@ -23,12 +23,12 @@ func (e *Engine) podStatusFeed(in area) *feed {
 		seen: func(meta *metav1.PartialObjectMetadata, how arrival, _ moment) {
 			// Reports that were listed are taken in together.
 			if m := reportOf(meta); how != listed && e.rotations.reported(m) {
-				e.classTurned(m.class, e.ledger.news)
+				e.classTurned(m.class, how)
 			}
 		},
 		deleted: func(meta *metav1.PartialObjectMetadata) {
 			if m := reportOf(meta); e.rotations.gone(m.class, m.name) {
-				e.classTurned(m.class, e.ledger.news)
+				e.classTurned(m.class, updated)
 			}
 		},
 		listed: func(items []any) {
@@ -41,7 +41,7 @@ func (e *Engine) podStatusFeed(in area) *feed {
 			// known only now that no pod reports them.
 			for _, class := range append(turned, e.ledger.known(reloader.SecretProviderClass)...) {
 				if in.namespace == "" || class.Namespace == in.namespace {
-					e.classTurned(class, e.ledger.relisted)
+					e.classTurned(class, listed)
 				}
 			}
 		},
@@ -62,8 +62,13 @@ func reportOf(meta *metav1.PartialObjectMetadata) mountReport {
 }
 
 // classTurned handles the event that a class has other content, or none.
-func (e *Engine) classTurned(class reloader.Source, news func(reloader.Source, uint64) bool) {
-	if e.index.Depended(class) && news(class, e.rotations.content(class).version) {
+func (e *Engine) classTurned(class reloader.Source, how arrival) {
+	c := e.rotations.content(class)
+	news := e.ledger.news
+	if how == listed && !c.absent {
+		news = e.ledger.relisted
+	}
+	if e.index.Depended(class) && news(class, c.version) {
 		e.queues.sources.Add(class)
 	}
 }

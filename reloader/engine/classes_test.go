@@ -345,3 +345,14 @@ func TestReportsWhoseAPIGoes(t *testing.T) {
 		})
 	}
 }
+
+// That a list holds no report of a class any more takes no version back.
+func TestAClassThatIsListedNoMoreIsNoBackup(t *testing.T) {
+	e, f, _ := watching(t, nil)
+	require.NoError(t, f.Replace([]any{holds("1", "a", 10)}, "11"))
+	require.NoError(t, readQueued(t, e))
+	e.ledger.refresh(web, at(12))
+	require.NoError(t, f.Replace(nil, "13"))
+	require.NoError(t, readQueued(t, e))
+	assert.Equal(t, at(12), e.ledger.workloads[web].fresh)
+}
