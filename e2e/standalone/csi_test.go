@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -11,17 +12,20 @@ import (
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 
+	"k8s-reloader/e2e/cluster"
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/engine"
 	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/scope"
 )
 
 // csiDriver writes what the Secrets Store CSI driver writes: one status per pod
@@ -155,29 +159,93 @@ func mounting(d *appsv1.Deployment, classes ...string) *appsv1.Deployment {
 
 func withCSI(o *engine.Options) { o.Settings.CSI = true }
 
-// It comes first: the others install the driver.
+// readReports is what the chart gives for classes.
+func readReports() []rbacv1.PolicyRule {
+	return []rbacv1.PolicyRule{
+		rule(secretsStore().Group, []string{"list", "watch"}, podStatuses().Resource),
+		rule(secretsStore().Group, []string{"get"}, "secretproviderclasses"),
+	}
+}
+
+// rotates holds that what the pods report of the class is followed. What is
+// there when the engine looks for the first time is the first content.
+func (d csiDriver) rotates(r *reports, of reloader.Workload, class string) {
+	d.t.Helper()
+	before, version := r.count(of), 0
+	require.Eventually(d.t, func() bool {
+		version++
+		d.mount("web-0", class, fmt.Sprint(before, ".", version))
+		return r.count(of) > before
+	}, soon, 500*time.Millisecond, "%s", of)
+}
+
+// It may also go, and come again. This test is the first: the others install the
+// driver.
 func TestTheCSIDriverMayComeLater(t *testing.T) {
 	removeCSI(t)
 	ns := namespace(t, "csi-later")
 	web := newCSIApp(t, ns, "web", auto(), "vault")
 	other := newApp(t, ns, "other")
-	startEngine(t, withCSI, func(o *engine.Options) { o.LookInterval = time.Second })
+	config, start := restricted(t), mark(t)
+	allow(t, "", ns, append(readReports(), readSources("configmaps", "secrets"), writeWorkloads("deployments", "statefulsets", "daemonsets"))...)
+	var j journal
+	e, r := startEngine(t, withCSI, scoped(func(*scope.Scope) {}), func(o *engine.Options) { o.Config, o.Log = config, j.logger() })
 	edit(t, ns, "other", "1")
-	requireRollouts(t, map[reloader.Workload]int{web: 0, other.Workload(): 1})
-
-	d := newCSIDriver(t, ns)
-	d.class("vault", nil)
-	d.mount("web-0", "vault", "1")
-	requireRollouts(t, map[reloader.Workload]int{web: 0})
-	// What is there when the engine looks again is the first content.
-	version := 1
+	reloads(t, r, other, 1)
 	require.Eventually(t, func() bool {
-		version++
-		d.mount("web-0", "vault", fmt.Sprint(version))
-		s, err := fixture.Read(t.Context(), shared.Client(), web)
-		require.NoError(t, err)
-		return s.Env("STAKATER_VAULT_SECRETPROVIDERCLASS") != ""
-	}, soon, 500*time.Millisecond)
+		looks := slices.DeleteFunc(asked(t, start), func(e cluster.AuditEvent) bool { return e.RequestURI != "/apis" })
+		return len(looks) >= 3
+	}, soon, often, "it is looked for")
+	for _, request := range asked(t, start) {
+		assert.NotContains(t, request.RequestURI, podStatuses().Resource, "and not tried")
+	}
+
+	for round := 1; round <= 2; round++ {
+		require.Eventually(t, func() bool {
+			return len(j.with("not served", podStatuses().Resource, `"--enable-csi-integration"`)) == round
+		}, soon, often, "it is told")
+		before := r.count(web)
+		d := newCSIDriver(t, ns)
+		d.class("vault", nil)
+		d.mount("web-0", "vault", "0")
+		require.Never(t, func() bool { return r.count(web) > before }, quiet, often, "what is there is the first content")
+		d.rotates(r, web, "vault")
+		assert.Len(t, j.with("served now"), round)
+
+		removeCSI(t)
+		require.True(t, e.Ready())
+	}
+	assert.Empty(t, j.with("forbidden"))
+}
+
+// Who may read what pods report in one namespace only does that, and is told of
+// the other one.
+func TestReportsThatAreForbiddenInOneNamespace(t *testing.T) {
+	one, other := namespace(t, "csi-allowed"), namespace(t, "csi-forbidden")
+	for _, ns := range []string{one, other} {
+		allow(t, ns, "engine", readSources("configmaps", "secrets"), writeWorkloads("deployments", "statefulsets", "daemonsets"))
+	}
+	allow(t, one, "reports", readReports()...)
+	here, there := newCSIDriver(t, one), newCSIDriver(t, other)
+	web, hidden := newCSIApp(t, one, "web", auto(), "vault"), newCSIApp(t, other, "web", auto(), "vault")
+	for _, d := range []csiDriver{here, there} {
+		d.class("vault", nil)
+		d.mount("web-0", "vault", "0")
+	}
+	config := restricted(t)
+	var j journal
+	_, r := startEngine(t, withCSI, scoped(func(s *scope.Scope) { s.Namespaces = []string{one, other} }),
+		func(o *engine.Options) { o.Config, o.Log = config, j.logger() })
+	here.rotates(r, web, "vault")
+	there.mount("web-0", "vault", "1")
+	require.Never(t, func() bool { return r.count(hidden) > 0 }, quiet, often)
+	assert.Len(t, j.with("forbidden, so", podStatuses().Resource, other, `"--enable-csi-integration"`), 1)
+	assert.Len(t, j.with("forbidden, so"), 1, "and nothing else is")
+
+	allow(t, other, "reports", readReports()...)
+	require.Eventually(t, func() bool { return len(j.with("allowed now", podStatuses().Resource, other)) == 1 }, soon, often)
+	there.rotates(r, hidden, "vault")
+	here.rotates(r, web, "vault")
 }
 
 // Two classes rotate several times, in the order in which their pods happen to

@@ -17,15 +17,18 @@ func (e *Engine) podStatusFeed(in area) *feed {
 	return e.newFeed(&feed{
 		resource: podStatusResource(),
 		area:     in,
+		flag:     "--enable-csi-integration",
+		// Pods keep what they have mounted, with the driver or without.
+		outlasting: true,
 		seen: func(meta *metav1.PartialObjectMetadata, how arrival, _ moment) {
 			// Reports that were listed are taken in together.
 			if m := reportOf(meta); how != listed && e.rotations.reported(m) {
-				e.classTurned(m.class, e.ledger.news)
+				e.classTurned(m.class, how)
 			}
 		},
 		deleted: func(meta *metav1.PartialObjectMetadata) {
 			if m := reportOf(meta); e.rotations.gone(m.class, m.name) {
-				e.classTurned(m.class, e.ledger.news)
+				e.classTurned(m.class, updated)
 			}
 		},
 		listed: func(items []any) {
@@ -33,8 +36,13 @@ func (e *Engine) podStatusFeed(in area) *feed {
 			for i, item := range items {
 				reports[i] = reportOf(item.(*metav1.PartialObjectMetadata))
 			}
-			for _, class := range e.rotations.listed(in.namespace, reports) {
-				e.classTurned(class, e.ledger.relisted)
+			turned := e.rotations.listed(in.namespace, reports)
+			// Some have had to wait until they could be seen, and of some it is
+			// known only now that no pod reports them.
+			for _, class := range append(turned, e.ledger.known(reloader.SecretProviderClass)...) {
+				if in.namespace == "" || class.Namespace == in.namespace {
+					e.classTurned(class, listed)
+				}
 			}
 		},
 	})
@@ -54,8 +62,13 @@ func reportOf(meta *metav1.PartialObjectMetadata) mountReport {
 }
 
 // classTurned handles the event that a class has other content, or none.
-func (e *Engine) classTurned(class reloader.Source, news func(reloader.Source, uint64) bool) {
-	if e.index.Depended(class) && news(class, e.rotations.content(class).version) {
+func (e *Engine) classTurned(class reloader.Source, how arrival) {
+	c := e.rotations.content(class)
+	news := e.ledger.news
+	if how == listed && !c.absent {
+		news = e.ledger.relisted
+	}
+	if e.index.Depended(class) && news(class, c.version) {
 		e.queues.sources.Add(class)
 	}
 }
@@ -66,8 +79,8 @@ func (e *Engine) readClass(ctx context.Context, class reloader.Source) error {
 	if due, _ := e.ledger.take(class); !due {
 		return nil
 	}
+	e.rotations.recall(class, e.ledger.kept(class))
 	c := e.rotations.content(class)
-	c.vacant = c.absent && !e.podStatuses.away.Load()
 	var annotations map[string]string
 	if e.ledger.differs(class, c) {
 		var err error
@@ -126,13 +139,15 @@ func (c *client) classAnnotations(ctx context.Context, class reloader.Source) (m
 	return meta.Annotations, nil
 }
 
-// recallClasses decides what classes hold that have only been listed so far.
-func (e *Engine) recallClasses() {
-	for _, class := range e.ledger.known(reloader.SecretProviderClass) {
-		if kept, ok := e.checkpoint.Lookup(class); ok {
-			e.rotations.recall(class, kept)
-		}
+// kept returns the entry of the archive that the account of s goes on from; the
+// zero entry if there is none.
+func (l *ledger) kept(s reloader.Source) checkpoint.Entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a := l.sources[s]; a != nil {
+		return a.saved
 	}
+	return checkpoint.Entry{}
 }
 
 // differs reports whether s had other content at the last look, so that this

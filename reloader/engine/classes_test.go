@@ -217,30 +217,142 @@ func TestWhoBringsAClassInOwesNothing(t *testing.T) {
 func TestWhatIsKeptOfAClass(t *testing.T) {
 	tests := map[string]struct {
 		listed   []any
-		away     bool
+		unlisted bool
 		wantKept checkpoint.Entry
 		wantDue  bool
 	}{
 		"nothing has changed":    {listed: []any{holds("1", "a", 11)}, wantKept: entry(5, "a")},
 		"it was rotated":         {listed: []any{holds("1", "b", 11)}, wantKept: entry(inMotion, "a"), wantDue: true},
 		"no pod is left":         {},
-		"reports cannot be read": {away: true, wantKept: entry(5, "a")},
+		"reports cannot be read": {unlisted: true, wantKept: entry(5, "a")},
 		"some pods had not followed": {
 			listed: []any{holds("1", "b", 3), holds("2", "a", 11)}, wantKept: entry(5, "a"),
+		},
+		"some pods had not followed, and were the last to report": {
+			listed: []any{holds("1", "a", 2), holds("2", "b", 3)}, wantKept: entry(5, "a"),
 		},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			e, f, _ := watching(t, nil)
-			e.podStatuses.away.Store(tc.away)
-			require.NoError(t, f.Replace(tc.listed, "12"))
-			kept := pages{vault(): entry(5, "a")}
-			e.rotations.recall(vault(), kept[vault()])
-			e.ledger.open(kept, false)
-			require.NoError(t, readQueued(t, e))
-			assert.Equal(t, tc.wantKept, kept[vault()])
-			assert.Equal(t, tc.wantDue, len(e.ledger.due(web)) > 0)
-			assert.True(t, e.ledger.allRead())
+			requireKept := func(t *testing.T, e *Engine, kept pages) {
+				t.Helper()
+				require.NoError(t, readQueued(t, e))
+				assert.Equal(t, tc.wantKept, kept[vault()])
+				assert.Equal(t, tc.wantDue, len(e.ledger.due(web)) > 0)
+				assert.True(t, e.ledger.allRead())
+			}
+			t.Run("at a start", func(t *testing.T) {
+				e, f, _ := watching(t, nil)
+				if !tc.unlisted {
+					require.NoError(t, f.Replace(tc.listed, "12"))
+				}
+				kept := pages{vault(): entry(5, "a")}
+				e.ledger.open(kept, false)
+				requireKept(t, e, kept)
+			})
+			t.Run("when the namespace is selected again", func(t *testing.T) {
+				e, f, _ := watching(t, nil)
+				e.intake.deleted(web)
+				e.ledger.suspend("shop")
+				if !tc.unlisted {
+					require.NoError(t, f.Replace(tc.listed, "12"))
+				}
+				kept := pages{vault(): entry(5, "a")}
+				e.ledger.open(kept, false)
+				require.NoError(t, readQueued(t, e))
+				e.ledger.rejoin("shop")
+				a := newApp(web).with(func(a *app) { a.annotations = map[string]string{keys.SecretProviderClassNamed: "vault"} })
+				e.intake.observe(web, a.recorded(t).meta(), moment{})
+				requireKept(t, e, kept)
+			})
+			t.Run("when reports may be read later", func(t *testing.T) {
+				e, f, _ := watching(t, nil)
+				forbidden := refusal{"list", podStatusResource().GroupResource(), ""}
+				e.refusals.add(forbidden)
+				kept := pages{vault(): entry(5, "a")}
+				e.ledger.open(kept, false)
+				require.NoError(t, readQueued(t, e))
+				assert.Equal(t, entry(5, "a"), kept[vault()])
+				assert.True(t, e.ledger.allRead())
+				e.refusals.remove(forbidden)
+				if !tc.unlisted {
+					require.NoError(t, f.Replace(tc.listed, "12"))
+				}
+				requireKept(t, e, kept)
+			})
 		})
 	}
+}
+
+// A start goes on without reports when the first request for them fails; what
+// was rolled out is compared with them all the same.
+func TestReportsThatComeAfterTheStart(t *testing.T) {
+	e, f, _ := watching(t, nil)
+	kept := pages{vault(): entry(5, "a")}
+	e.ledger.open(kept, false)
+	f.settle()
+	require.NoError(t, readQueued(t, e))
+	assert.True(t, e.ledger.allRead())
+	require.NoError(t, f.Replace([]any{holds("1", "b", 11)}, "12"))
+	require.NoError(t, readQueued(t, e))
+	assert.NotEmpty(t, e.ledger.due(web), "it was rotated while no engine ran")
+}
+
+// What is due of a class that may not be read for a while, nor its reports, is
+// not forgotten.
+func TestARotationWaitsUntilReportsMayBeReadAgain(t *testing.T) {
+	e, f, _ := watching(t, map[string]string{})
+	require.NoError(t, f.Replace([]any{holds("1", "a", 10)}, "11"))
+	require.NoError(t, readQueued(t, e))
+	require.NoError(t, f.Update(holds("1", "b", 12)))
+	forbidden := refusal{"watch", podStatusResource().GroupResource(), ""}
+	e.refusals.add(forbidden)
+	require.NoError(t, readQueued(t, e))
+	assert.Empty(t, e.ledger.due(web))
+	e.refusals.remove(forbidden)
+	require.NoError(t, f.Replace([]any{holds("1", "b", 12)}, "13"))
+	require.NoError(t, readQueued(t, e))
+	assert.NotEmpty(t, e.ledger.due(web))
+}
+
+// Without the driver's API pods have what they have, and so have the classes.
+func TestReportsWhoseAPIGoes(t *testing.T) {
+	tests := map[string]struct {
+		then    []any
+		wantDue bool
+	}{
+		"and comes back as it was":           {then: []any{holds("1", "a", 10)}},
+		"and comes back after a rotation":    {then: []any{holds("1", "b", 20)}, wantDue: true},
+		"and comes back without what it had": {then: nil},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			e, f, server := watching(t, nil)
+			kept := pages{}
+			e.ledger.open(kept, true)
+			require.NoError(t, f.Replace([]any{holds("1", "a", 10)}, "11"))
+			require.NoError(t, readQueued(t, e))
+			f.gone()
+			require.NoError(t, readQueued(t, e))
+			assert.Equal(t, pages{vault(): entry(10, "a")}, kept)
+			assert.Empty(t, server.requests)
+			require.NoError(t, f.Replace(tc.then, "21"))
+			require.NoError(t, readQueued(t, e))
+			assert.Equal(t, tc.wantDue, len(e.ledger.due(web)) > 0)
+			if tc.then == nil {
+				assert.Empty(t, kept, "the driver says that no pod has any of it")
+			}
+		})
+	}
+}
+
+// That a list holds no report of a class any more takes no version back.
+func TestAClassThatIsListedNoMoreIsNoBackup(t *testing.T) {
+	e, f, _ := watching(t, nil)
+	require.NoError(t, f.Replace([]any{holds("1", "a", 10)}, "11"))
+	require.NoError(t, readQueued(t, e))
+	e.ledger.refresh(web, at(12))
+	require.NoError(t, f.Replace(nil, "13"))
+	require.NoError(t, readQueued(t, e))
+	assert.Equal(t, at(12), e.ledger.workloads[web].fresh)
 }

@@ -100,7 +100,7 @@ func (s *sights) seen() []string {
 }
 
 // follow watches the extension until the test ends.
-func follow(t *testing.T, x *extensible) (*feed, *sights) {
+func follow(t *testing.T, x *extensible, change ...func(*feed)) (*feed, *sights) {
 	t.Helper()
 	s := new(sights)
 	f := &feed{
@@ -119,6 +119,9 @@ func follow(t *testing.T, x *extensible) (*feed, *sights) {
 				s.names = append(s.names, item.(*metav1.PartialObjectMetadata).Name)
 			}
 		},
+	}
+	for _, c := range change {
+		c(f)
 	}
 	log := funcr.New(func(_, line string) {
 		s.mu.Lock()
@@ -203,6 +206,46 @@ func TestAnAPIThatGoesIsWaitedFor(t *testing.T) {
 			s.mu.Unlock()
 		})
 	}
+}
+
+// Who asks for an API by a flag wants to know that it is missing.
+func TestAnAPIThatWasAskedForIsToldOf(t *testing.T) {
+	for name, closed := range map[string]bool{"discovery tells": false, "discovery is forbidden": true} {
+		t.Run(name, func(t *testing.T) {
+			x := newExtensible(t)
+			x.set(func(x *extensible) { x.closed = closed })
+			f, s := follow(t, x, func(f *feed) { f.flag = "--follow-rollouts" })
+			settles(t, f)
+			asked := len(paths(x.script))
+			eventually(t, func() bool { return len(paths(x.script)) > asked+10 }, "it is looked for")
+			set := func(served bool) {
+				x.set(func(x *extensible) { x.group, x.resource, x.names = served, served, []string{"web"} })
+				eventually(t, func() bool { return len(s.seen()) == 1 == served }, "it is followed")
+			}
+			set(true)
+			set(false)
+			set(true)
+			told := func() []string { s.mu.Lock(); defer s.mu.Unlock(); return s.lines }
+			eventually(t, func() bool { return len(told()) == 4 }, "it is told")
+			for i, line := range told() {
+				assert.Contains(t, line, []string{"not served", "served now"}[i%2])
+				assert.Contains(t, line, "rollouts.deploys.example")
+				assert.Equal(t, i%2 == 0, strings.Contains(line, "--follow-rollouts"))
+			}
+		})
+	}
+}
+
+func TestWhatBecomesForbiddenIsNotAllThereIs(t *testing.T) {
+	x := newExtensible(t)
+	x.set(func(x *extensible) { x.group, x.resource, x.names = true, true, []string{"web"} })
+	f, s := follow(t, x, func(f *feed) { f.flag = "--follow-rollouts" })
+	eventually(t, func() bool { return f.complete.Load() }, "all is seen")
+	x.set(func(x *extensible) { x.forbidden = true })
+	eventually(t, func() bool { return !f.complete.Load() }, "it is noticed")
+	assert.Equal(t, []string{"web"}, s.seen(), "that is no reason to take it for gone")
+	eventually(t, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.lines) == 1 }, "it is told")
+	assert.Contains(t, s.lines[0], "--follow-rollouts")
 }
 
 func TestWhatIsForbiddenIsToldOnceAndTriedSlowly(t *testing.T) {

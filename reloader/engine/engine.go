@@ -58,12 +58,11 @@ type Engine struct {
 	// rerunFinished lets a Job that has ended be replaced, too.
 	rerunFinished bool
 
-	podStatuses *podStatuses // nil without SecretProviderClasses
-	rotations   *rotations
-	metrics     *report.Metrics // nil counts nothing
-	arrivals    *arrivals
-	webhook     Webhook // nil to patch
-	leading     func(context.Context)
+	rotations *rotations
+	metrics   *report.Metrics // nil counts nothing
+	arrivals  *arrivals
+	webhook   Webhook // nil to patch
+	leading   func(context.Context)
 
 	checkpoint *checkpoint.Store // nil without
 	// archived is when the checkpoint was last written before this engine led.
@@ -125,10 +124,9 @@ func New(o Options) (*Engine, error) {
 	}
 	e.ledger.lifecycle = lifecycle{onCreate: o.ReloadOnCreate, onDelete: o.ReloadOnDelete, afterRestart: o.SyncAfterRestart}
 	if o.Settings.CSI {
-		if e.podStatuses, err = newPodStatuses(c.metadata, o.Config, o.Key, o.Log); err != nil {
+		if c.metadata, err = newPodStatuses(c.metadata, o.Config, o.Key); err != nil {
 			return nil, err
 		}
-		c.metadata = e.podStatuses
 	}
 	e.watcher = &watcher{
 		client:    c.metadata,
@@ -277,7 +275,6 @@ func (e *Engine) recall(ctx context.Context) bool {
 	}
 	e.archived = summary.Written
 	// Where a part is missing, sources without an entry may well be old.
-	e.recallClasses()
 	e.ledger.open(e.checkpoint, summary.Fresh || len(summary.Problems) > 0)
 	return true
 }

@@ -3,16 +3,11 @@ package engine
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
-	"time"
 
-	"github.com/go-logr/logr"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
@@ -24,16 +19,10 @@ import (
 // SecretProviderClassPodStatus per pod and class, with the objects that the pod
 // has mounted. To the feed they look like metadata, whose annotations are the
 // two below: of IDs and versions nothing is kept but a fingerprint.
-//
-// A cluster without the driver, or an engine that may not read its reports, has
-// none of them, until that changes: a feed is in sync and goes on waiting.
 type podStatuses struct {
 	metadata.Interface
 	client rest.Interface
 	key    fingerprint.Key
-	log    logr.Logger
-	// away is true if the last request found that the reports cannot be read.
-	away atomic.Bool
 }
 
 // The annotations that take a report's place.
@@ -41,10 +30,6 @@ const (
 	mountedClass   = "class"
 	mountedContent = "content"
 )
-
-// podStatusPoll is the time between two looks whether reports can be read by
-// now.
-const podStatusPoll = 15 * time.Second
 
 func csiGroupVersion() schema.GroupVersion {
 	return schema.GroupVersion{Group: "secrets-store.csi.x-k8s.io", Version: "v1"}
@@ -108,7 +93,7 @@ func (l *podStatusList) DeepCopyObject() runtime.Object {
 }
 
 // newPodStatuses returns a metadata client that is m for all other resources.
-func newPodStatuses(m metadata.Interface, config *rest.Config, key fingerprint.Key, log logr.Logger) (*podStatuses, error) {
+func newPodStatuses(m metadata.Interface, config *rest.Config, key fingerprint.Key) (*podStatuses, error) {
 	scheme := runtime.NewScheme()
 	gv := csiGroupVersion()
 	scheme.AddKnownTypeWithName(gv.WithKind("SecretProviderClassPodStatus"), new(podStatus))
@@ -124,7 +109,7 @@ func newPodStatuses(m metadata.Interface, config *rest.Config, key fingerprint.K
 	if err != nil {
 		return nil, fmt.Errorf("set up the client for %s: %w", gv, err)
 	}
-	return &podStatuses{Interface: m, client: c, key: key, log: log}, nil
+	return &podStatuses{Interface: m, client: c, key: key}, nil
 }
 
 // Resource implements metadata.Interface.
@@ -152,13 +137,11 @@ type namespacedPodStatuses struct {
 
 // List implements metadata.ResourceInterface.
 func (n namespacedPodStatuses) List(ctx context.Context, options metav1.ListOptions) (*metav1.PartialObjectMetadataList, error) {
-	list, err := n.list(ctx, options)
-	switch {
-	case unreported(err):
-		// The watch that follows waits until there is something to list.
-		return &metav1.PartialObjectMetadataList{ListMeta: metav1.ListMeta{ResourceVersion: "0"}}, nil
-	case err != nil:
-		return nil, err
+	list := new(podStatusList)
+	err := n.all.client.Get().Namespace(n.namespace).Resource(podStatusResource().Resource).
+		VersionedParams(&options, metav1.ParameterCodec).MaxRetries(0).Do(ctx).Into(list)
+	if err != nil {
+		return nil, fmt.Errorf("list what CSI volumes hold: %w", err)
 	}
 	reports := &metav1.PartialObjectMetadataList{ListMeta: list.ListMeta}
 	for i := range list.Items {
@@ -167,27 +150,12 @@ func (n namespacedPodStatuses) List(ctx context.Context, options metav1.ListOpti
 	return reports, nil
 }
 
-func (n namespacedPodStatuses) list(ctx context.Context, options metav1.ListOptions) (*podStatusList, error) {
-	list := new(podStatusList)
-	err := n.all.client.Get().Namespace(n.namespace).Resource(podStatusResource().Resource).
-		VersionedParams(&options, metav1.ParameterCodec).MaxRetries(0).Do(ctx).Into(list)
-	n.all.note(err)
-	if err != nil {
-		return nil, fmt.Errorf("list what CSI volumes hold: %w", err)
-	}
-	return list, nil
-}
-
 // Watch implements metadata.ResourceInterface.
 func (n namespacedPodStatuses) Watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 	options.Watch = true
 	events, err := n.all.client.Get().Namespace(n.namespace).Resource(podStatusResource().Resource).
 		VersionedParams(&options, metav1.ParameterCodec).MaxRetries(0).Watch(ctx)
-	n.all.note(err)
-	switch {
-	case unreported(err) && options.SendInitialEvents == nil:
-		return n.await(ctx), nil
-	case err != nil:
+	if err != nil {
 		return nil, fmt.Errorf("watch what CSI volumes hold: %w", err)
 	}
 	return n.all.reports(events), nil
@@ -226,61 +194,6 @@ func (p *podStatuses) reports(events watch.Interface) watch.Interface {
 		}
 	}()
 	return w
-}
-
-// await returns a watch that ends when there is something to list, in a way
-// that makes a reflector list it.
-func (n namespacedPodStatuses) await(ctx context.Context) watch.Interface {
-	events := make(chan watch.Event)
-	w := watch.NewProxyWatcher(events)
-	go func() {
-		defer close(events)
-		for {
-			timer := time.NewTimer(wait.Jitter(podStatusPoll, 0.2))
-			select {
-			case <-ctx.Done():
-				timer.Stop()
-				return
-			case <-w.StopChan():
-				timer.Stop()
-				return
-			case <-timer.C:
-			}
-			if _, err := n.list(ctx, metav1.ListOptions{Limit: 1}); err != nil {
-				continue
-			}
-			again := apierrors.NewResourceExpired("the reports of the CSI driver can be read now").Status()
-			select {
-			case <-ctx.Done():
-			case <-w.StopChan():
-			case events <- watch.Event{Type: watch.Error, Object: &again}:
-			}
-			return
-		}
-	}()
-	return w
-}
-
-// unreported reports whether an answer means that there is nothing to read
-// until somebody installs the driver or grants the right.
-func unreported(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsForbidden(err) }
-
-// note tells, once, when reports cannot be read any more, or can again.
-func (p *podStatuses) note(err error) {
-	away := unreported(err)
-	if err != nil && !away || p.away.Swap(away) == away {
-		return
-	}
-	switch {
-	case !away:
-		p.log.Info("SecretProviderClasses are watched from now on")
-	case apierrors.IsForbidden(err):
-		p.log.Error(err, "SecretProviderClasses are not watched: let the engine list and watch "+
-			"secretproviderclasspodstatuses (the chart does), or leave --enable-csi-integration out")
-	default:
-		p.log.Info("SecretProviderClasses are not watched until the Secrets Store CSI driver is installed; " +
-			"leave --enable-csi-integration out if it never will be")
-	}
 }
 
 // report is what the feed gets to see of a status. One that says nothing of

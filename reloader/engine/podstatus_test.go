@@ -4,12 +4,8 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
-	"github.com/go-logr/logr"
-	"github.com/go-logr/logr/funcr"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,25 +16,11 @@ import (
 	"k8s-reloader/reloader/fingerprint"
 )
 
-// journal collects what is logged.
-type journal struct {
-	mu    sync.Mutex // guards lines
-	lines []string
-}
-
-func (j *journal) logger() logr.Logger {
-	return funcr.New(func(_, line string) {
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		j.lines = append(j.lines, line)
-	}, funcr.Options{})
-}
-
-func statuses(t *testing.T, s *script, log logr.Logger) (metadata.Getter, fingerprint.Key) {
+func statuses(t *testing.T, s *script) (metadata.Getter, fingerprint.Key) {
 	t.Helper()
 	key, err := RandomKey()
 	require.NoError(t, err)
-	p, err := newPodStatuses(s.client(t).metadata, s.config, key, log)
+	p, err := newPodStatuses(s.client(t).metadata, s.config, key)
 	require.NoError(t, err)
 	return p.Resource(podStatusResource()), key
 }
@@ -74,7 +56,7 @@ func TestReportsAreFingerprintsOnly(t *testing.T) {
 			},
 		}
 	})
-	all, key := statuses(t, server, logr.Discard())
+	all, key := statuses(t, server)
 	report := func(name string, content fingerprint.Fingerprint) metav1.PartialObjectMetadata {
 		annotations := map[string]string{mountedClass: "vault"}
 		if content != "" {
@@ -113,7 +95,7 @@ func TestABookmarkIsHandedOn(t *testing.T) {
 		object["metadata"] = map[string]any{"resourceVersion": "12", "annotations": map[string]any{metav1.InitialEventsAnnotationKey: "true"}}
 		return http.StatusOK, nil, map[string]any{"type": "BOOKMARK", "object": object}
 	})
-	all, _ := statuses(t, server, logr.Discard())
+	all, _ := statuses(t, server)
 	w, err := all.Watch(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	defer w.Stop()
@@ -125,59 +107,32 @@ func TestABookmarkIsHandedOn(t *testing.T) {
 	assert.Equal(t, "true", meta.Annotations[metav1.InitialEventsAnnotationKey])
 }
 
+// Who asks decides what to do about it.
 func TestReportsThatCannotBeRead(t *testing.T) {
 	resource := podStatusResource().GroupResource()
 	tests := map[string]struct {
-		answer  *apierrors.StatusError
-		wantLog string
+		answer *apierrors.StatusError
+		is     func(error) bool
 	}{
-		"the driver is not installed": {apierrors.NewNotFound(resource, ""), "until the Secrets Store CSI driver is installed"},
-		"the engine may not": {
-			apierrors.NewForbidden(resource, "", errors.New("RBAC")), "let the engine list and watch secretproviderclasspodstatuses",
-		},
+		"the driver is not installed": {apierrors.NewNotFound(resource, ""), apierrors.IsNotFound},
+		"the engine may not":          {apierrors.NewForbidden(resource, "", errors.New("RBAC")), apierrors.IsForbidden},
+		"the server has a problem":    {apierrors.NewInternalError(errors.New("etcd")), apierrors.IsInternalError},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			server := play(t, func(request) (int, http.Header, any) { return failure(tc.answer) })
-			log := new(journal)
-			all, _ := statuses(t, server, log.logger())
-			for range 3 {
-				list, err := all.List(t.Context(), metav1.ListOptions{})
-				require.NoError(t, err)
-				assert.Empty(t, list.Items)
-			}
-			_, err := all.Watch(t.Context(), metav1.ListOptions{SendInitialEvents: new(true)})
-			require.Error(t, err, "a reflector lists then")
-			w, err := all.Watch(t.Context(), metav1.ListOptions{ResourceVersion: "0"})
-			require.NoError(t, err)
-			w.Stop()
-			select {
-			case _, open := <-w.ResultChan():
-				assert.False(t, open)
-			case <-time.After(10 * time.Second):
-				assert.Fail(t, "it goes on after it was stopped")
-			}
-			require.Len(t, log.lines, 1, "it is told once")
-			assert.Contains(t, log.lines[0], tc.wantLog)
-			assert.Contains(t, log.lines[0], "--enable-csi-integration")
+			all, _ := statuses(t, play(t, func(request) (int, http.Header, any) { return failure(tc.answer) }))
+			_, err := all.Namespace("shop").List(t.Context(), metav1.ListOptions{})
+			assert.True(t, tc.is(err), "%v", err)
+			_, err = all.Watch(t.Context(), metav1.ListOptions{})
+			assert.True(t, tc.is(err), "%v", err)
 		})
 	}
-	t.Run("for another reason", func(t *testing.T) {
-		server := play(t, func(request) (int, http.Header, any) { return failure(apierrors.NewInternalError(errors.New("etcd"))) })
-		log := new(journal)
-		all, _ := statuses(t, server, log.logger())
-		_, err := all.List(t.Context(), metav1.ListOptions{})
-		require.Error(t, err)
-		_, err = all.Watch(t.Context(), metav1.ListOptions{})
-		require.Error(t, err)
-		assert.Empty(t, log.lines)
-	})
 }
 
 func TestOtherResourcesAreNotTouched(t *testing.T) {
 	server := empty(t)
 	c := server.client(t)
-	p, err := newPodStatuses(c.metadata, server.config, fingerprint.Key{}, logr.Discard())
+	p, err := newPodStatuses(c.metadata, server.config, fingerprint.Key{})
 	require.NoError(t, err)
 	assert.Equal(t, c.metadata.Resource(classResource()), p.Resource(classResource()))
 }

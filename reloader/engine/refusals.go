@@ -9,15 +9,20 @@ import (
 	"k8s-reloader/reloader/kind"
 )
 
-// refusal is a request that RBAC forbids.
+// refusal is a request that RBAC forbids, or one of any verb because the API is
+// not served.
 type refusal struct {
-	verb      string
+	verb      string // empty is any
 	resource  schema.GroupResource
 	namespace string // empty is all of them
 }
 
-// refusals remembers what is forbidden, so that it is told once and not tried
-// in vain. It is safe for concurrent use.
+// unserved is the refusal of everything that has to do with an API that the
+// server does not have.
+func unserved(resource schema.GroupResource) refusal { return refusal{resource: resource} }
+
+// refusals remembers what is refused, so that it is told once and not tried in
+// vain. It is safe for concurrent use.
 type refusals struct {
 	mu  sync.Mutex // guards everything below
 	set map[refusal]struct{}

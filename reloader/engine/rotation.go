@@ -29,6 +29,9 @@ import (
 type rotations struct {
 	mu      sync.Mutex // guards everything below
 	classes map[reloader.Source]*rotation
+	// heard are the namespaces all of whose reports have been listed once; an
+	// empty one is all of them.
+	heard map[string]struct{}
 }
 
 // rotation is one class that pods report.
@@ -36,9 +39,9 @@ type rotation struct {
 	present fingerprint.Fingerprint
 	// version is that of the report that brought the present content.
 	version uint64
-	// witnessed is true if a report has changed the present content before our
-	// eyes; else it is a guess from a list.
-	witnessed bool
+	// certain is true once a report has changed the present content before our
+	// eyes, or recall has decided; until then it is a guess from a list.
+	certain bool
 	// former content, oldest first.
 	former []fingerprint.Fingerprint
 	// mounts by the name of the report, one per pod; never empty.
@@ -64,7 +67,7 @@ type mountReport struct {
 const maxFormer = 16
 
 func newRotations() *rotations {
-	return &rotations{classes: map[reloader.Source]*rotation{}}
+	return &rotations{classes: map[reloader.Source]*rotation{}, heard: map[string]struct{}{}}
 }
 
 // reported takes in one report, as an event has brought it. It returns true if
@@ -128,6 +131,7 @@ func (r *rotations) remove(class reloader.Source, name string) (last bool) {
 func (r *rotations) listed(namespace string, all []mountReport) (news []reloader.Source) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.heard[namespace] = struct{}{}
 	// The order of the writes is the one in which events would have come.
 	slices.SortFunc(all, func(a, b mountReport) int { return cmp.Compare(a.version, b.version) })
 	changed := map[reloader.Source]bool{}
@@ -168,7 +172,7 @@ func (r *rotations) listed(namespace string, all []mountReport) (news []reloader
 		// The newest of them counts, and the others lag behind.
 		c.mounts[m.name] = m.mount
 		c.turn(m.content, m.version)
-		c.witnessed = false
+		c.certain = false
 	}
 	for class, differs := range changed {
 		if differs {
@@ -189,14 +193,19 @@ func (c *rotation) restored(m mountReport) bool {
 	return true
 }
 
-// recall decides anew what a class holds that has only been listed so far,
+// recall decides, once, what a class holds that has only been listed so far,
 // given what had been rolled out of it: reports that are older than that cannot
 // be news, and content that is rolled out is former when there is other since.
+// Given nothing, the guess holds.
 func (r *rotations) recall(class reloader.Source, kept checkpoint.Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := r.classes[class]
-	if c == nil || c.witnessed {
+	if c == nil || c.certain {
+		return
+	}
+	c.certain = true
+	if kept.Fingerprint == "" {
 		return
 	}
 	held := map[fingerprint.Fingerprint]uint64{} // since when, at least
@@ -222,16 +231,18 @@ func (r *rotations) recall(class reloader.Source, kept checkpoint.Entry) {
 	}
 	c.turn(kept.Fingerprint, version)
 	c.turn(next, version)
-	c.witnessed = false
 }
 
-// content returns what the class holds; a class that no pod reports is absent.
+// content returns what the class holds. A class that no pod reports is absent,
+// and vacant if all pods have been heard.
 func (r *rotations) content(class reloader.Source) content {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := r.classes[class]
 	if c == nil {
-		return content{absent: true}
+		_, all := r.heard[""]
+		_, own := r.heard[class.Namespace]
+		return content{absent: true, vacant: all || own}
 	}
 	return content{
 		fingerprint: c.present,
@@ -282,5 +293,5 @@ func (c *rotation) turn(content fingerprint.Fingerprint, version uint64) {
 		c.former = append(c.former, c.present)
 		c.former = c.former[max(0, len(c.former)-maxFormer):]
 	}
-	c.present, c.version, c.witnessed = content, version, true
+	c.present, c.version, c.certain = content, version, true
 }

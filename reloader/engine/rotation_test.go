@@ -243,6 +243,15 @@ func TestWhatAClassHeldWhenTheEngineStarts(t *testing.T) {
 		p.recall(vault(), kept("a", 1))
 		assert.Equal(t, fingerprint.Fingerprint("b"), p.content(vault()).fingerprint)
 	})
+	t.Run("nor a second time", func(t *testing.T) {
+		p := newPods()
+		p.list("1=a", "2=b")
+		p.recall(vault(), checkpoint.Entry{})
+		p.report("3", "a")
+		p.remove("1")
+		p.recall(vault(), kept("b", 2))
+		assert.Equal(t, fingerprint.Fingerprint("b"), p.content(vault()).fingerprint, "the pod that has come lags behind")
+	})
 	t.Run("nor if no pod reports", func(t *testing.T) {
 		p := newPods()
 		p.recall(vault(), kept("a", 1))

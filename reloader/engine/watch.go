@@ -28,6 +28,11 @@ type feed struct {
 	// kind of the workloads that the feed hands on; empty if it is none of
 	// workloads.
 	kind reloader.WorkloadKind
+	// flag has to be given for this to be watched; empty if none has.
+	flag string
+	// outlasting is true if what was handed on is still so when its API is not
+	// served any more.
+	outlasting bool
 	// mu is held while something is handed on.
 	mu sync.Mutex
 	// seen is called for what is there; since is when it was written or, if it
@@ -144,10 +149,12 @@ func (f *feed) absent() {
 // gone notes that the API, which was served, is so no more. What is there when
 // it comes back is seen for the first time.
 func (f *feed) gone() {
-	if f.newest > 0 {
+	if f.newest > 0 && !f.outlasting {
+		f.mu.Lock()
 		f.listed(nil)
-		f.newest = 0
+		f.mu.Unlock()
 	}
+	f.newest = 0
 	f.absent()
 }
 

@@ -30,7 +30,7 @@ type watcher struct {
 
 // run watches until ctx is done. An API that is not served is waited for.
 func (w *watcher) run(ctx context.Context, f *feed) {
-	if mayBeMissing(f.resource) && !w.discovery.await(ctx, f.resource, false, f.absent) {
+	if mayBeMissing(f.resource) && !w.await(ctx, f, false, f.absent) {
 		return
 	}
 	resource := w.client.Resource(f.resource).Namespace(f.area.namespace)
@@ -65,8 +65,8 @@ func ask[T any](ctx context.Context, w *watcher, f *feed, verb string, request f
 	for delay := firstWait; ; delay = min(2*delay, lastWait) {
 		pause := delay
 		answer, err = request()
-		if permitted(err) && w.refusals.remove(this) {
-			w.log.Info("allowed now", "verb", verb, "resource", this.resource.String(), "namespace", this.namespace)
+		if permitted(err) {
+			w.answered(this)
 		}
 		switch {
 		case err == nil:
@@ -77,7 +77,7 @@ func ask[T any](ctx context.Context, w *watcher, f *feed, verb string, request f
 			w.refused(f, this, err)
 			pause = w.interval
 		case apierrors.IsNotFound(err) && mayBeMissing(f.resource):
-			if !w.discovery.await(ctx, f.resource, true, f.gone) || !w.pause(ctx, min(firstWait, w.interval)) {
+			if !w.await(ctx, f, true, f.gone) || !w.pause(ctx, min(firstWait, w.interval)) {
 				return answer, ctx.Err()
 			}
 			// Whatever was there before may not be what is there now: everything
@@ -93,6 +93,29 @@ func ask[T any](ctx context.Context, w *watcher, f *feed, verb string, request f
 		if !w.pause(ctx, pause) {
 			return answer, ctx.Err()
 		}
+	}
+}
+
+// await returns when the API of a feed is served, or false when ctx is done
+// before; tried and looked are those of discovery. Who has asked for the API by
+// a flag is told that it is missing.
+func (w *watcher) await(ctx context.Context, f *feed, tried bool, looked func()) bool {
+	return w.discovery.await(ctx, f.resource, tried, func() {
+		if f.flag != "" && w.refusals.add(unserved(f.resource.GroupResource())) {
+			w.log.Info("not served, so there is nothing to see of it until it is installed; leave the flag out if it never will be",
+				"resource", f.resource.GroupResource().String(), "flag", f.flag)
+		}
+		looked()
+	})
+}
+
+// answered notes that a request is refused no more, and says so if it was.
+func (w *watcher) answered(this refusal) {
+	if w.refusals.remove(unserved(this.resource)) {
+		w.log.Info("served now", "resource", this.resource.String())
+	}
+	if w.refusals.remove(this) {
+		w.log.Info("allowed now", "verb", this.verb, "resource", this.resource.String(), "namespace", this.namespace)
 	}
 }
 
@@ -126,5 +149,8 @@ func (w *watcher) refused(f *feed, what refusal, err error) {
 	if what.namespace != "" {
 		log = log.WithValues("namespace", what.namespace)
 	}
-	log.Error(err, "forbidden, so its changes go unseen; grant get, list and watch (for workloads patch, too) or switch it off by a flag; everything else goes on, and this is tried again slowly")
+	if f.flag != "" {
+		log = log.WithValues("flag", f.flag)
+	}
+	log.Error(err, "forbidden, so its changes go unseen; grant get, list and watch (for workloads patch, too), as the chart does, or switch it off by a flag; everything else goes on, and this is tried again slowly")
 }
