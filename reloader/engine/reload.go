@@ -104,11 +104,11 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 	came, err := e.carryOut(ctx, k, w, change)
 	r.Latency = e.clock.Since(started)
 	if err != nil {
-		e.rollouts.notBegun(w)
 		switch {
 		case stopped(ctx):
 			return err
 		case p.with != nil && apierrors.IsConflict(err) && !denied(err):
+			e.rollouts.notBegun(w)
 			return e.lookAgain(w)
 		}
 		err = e.refused(attempt{r, debts, change}, err)
@@ -122,8 +122,7 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 func (e *Engine) carriedOut(r report.Reload, debts []debt, came effect) error {
 	w := r.Workload
 	if came.written == nil {
-		e.rollouts.notBegun(w)
-		e.intake.missed(w, false)
+		e.notMade(w, false)
 	} else {
 		e.rollouts.began(w)
 		e.intake.landed(w, came.written)
@@ -146,6 +145,13 @@ func (e *Engine) carriedOut(r report.Reload, debts []debt, came effect) error {
 	e.reporter.Reloaded(r)
 	e.log.Info("reloaded", "workload", w.String(), "sources", sourceNames(debts))
 	return nil
+}
+
+// notMade notes that a reload that was let through has written nothing to w; read
+// is true if w is not what it was taken for.
+func (e *Engine) notMade(w reloader.Workload, read bool) {
+	e.rollouts.notBegun(w)
+	e.intake.missed(w, read)
 }
 
 // leads reports whether nobody else may write. A leader that was frozen may not
@@ -196,20 +202,21 @@ func (e *Engine) refused(it attempt, err error) error {
 	w := r.Workload
 	switch {
 	case denied(err), apierrors.IsForbidden(err):
-		e.intake.missed(w, false)
+		e.notMade(w, false)
 		e.reporter.Failed(r, reloader.OutcomeStalled, err)
 		return stalledError{err}
 	case apierrors.IsNotFound(err):
 		// The event of its deletion comes, and forgets what was due.
-		e.intake.missed(w, false)
+		e.notMade(w, false)
 		return nil
 	case apierrors.IsConflict(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err),
 		errors.Is(err, errAnother), errors.Is(err, kind.ErrNoContainer):
 		// It is not what we took it for: another one of that name, or other
 		// containers.
-		e.intake.missed(w, true)
+		e.notMade(w, true)
 	default:
-		// It may have arrived all the same.
+		// It may have arrived all the same, and then w rolls: its status tells.
+		e.rollouts.began(w)
 		e.intake.missed(w, true)
 		e.ledger.doubt(w, it.debts)
 		e.attempts.lost(it)
