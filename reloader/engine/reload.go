@@ -46,10 +46,6 @@ type Reporter interface {
 // reload handles one key of the workload queue: it has a workload's pods start
 // with the content that it has yet to get.
 func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
-	if err := ctx.Err(); err != nil {
-		// A queue that is shut down hands out what it has.
-		return err
-	}
 	k, ok := kind.ByName(w.Kind)
 	debts := e.ledger.due(w)
 	if _, pauses := e.pauses.of(w); !ok || len(debts) == 0 && !pauses {
@@ -160,18 +156,43 @@ func (e *Engine) leads() bool {
 	return e.lease == nil || fence{e.lease, e.clock}.left() > 0
 }
 
+// stopGrace is how long what is under way may take when the engine stops.
+const stopGrace = 5 * time.Second
+
 // whileLeading returns a context that ends when somebody else may begin to
-// write. A leader that was suspended may not know yet that it is none.
+// write, or a while after the engine stops: what has been sent is answered, and
+// the next engine need not find out what came of it. Once the engine stops, there
+// is none.
 func (e *Engine) whileLeading(ctx context.Context, w reloader.Workload) (context.Context, context.CancelFunc, error) {
-	if e.lease == nil {
-		return ctx, func() {}, nil
+	if err := ctx.Err(); err != nil {
+		// A queue that is shut down hands out what it has.
+		return nil, nil, err
 	}
+	ctx, cancel := e.withGrace(ctx)
+	if e.lease == nil {
+		return ctx, cancel, nil
+	}
+	// A leader that was suspended may not know yet that it is none.
 	left := fence{e.lease, e.clock}.left()
 	if left == 0 {
+		cancel()
 		return nil, nil, fmt.Errorf("reload %s: %w", w, errLeaseOver)
 	}
-	ctx, cancel := context.WithTimeout(ctx, left)
-	return ctx, cancel, nil
+	ctx, end := context.WithTimeout(ctx, left)
+	return ctx, func() { end(); cancel() }, nil
+}
+
+// withGrace returns a context that ends stopGrace after ctx.
+func (e *Engine) withGrace(ctx context.Context) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-longer.Done():
+		case <-e.clock.After(stopGrace):
+			cancel()
+		}
+	})
+	return longer, func() { stop(); cancel() }
 }
 
 // stopped reports whether a context of whileLeading has ended because the engine
