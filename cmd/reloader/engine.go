@@ -266,7 +266,8 @@ func (f *engineFlags) assemble(ctx context.Context, o *engine.Options, to connec
 			return nil, err
 		}
 	}
-	return report.NewEvents(ctx, to.config)
+	// They go on after SIGTERM until the engine has said its last word.
+	return report.NewEvents(context.WithoutCancel(ctx), to.config)
 }
 
 func (f *engineFlags) key(ctx context.Context, log logr.Logger, to connection) (fingerprint.Key, error) {

@@ -2,6 +2,9 @@ package standalone
 
 import (
 	"fmt"
+	"net/http"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -128,6 +131,33 @@ func TestWhatRunsAlreadyAndTheConcurrencyPolicy(t *testing.T) {
 		require.Eventually(t, func() bool { return r.count(w.key()) == 2 }, soon, often)
 		assert.Len(t, jobsOf(t, created), 2)
 	})
+	t.Run("Forbid waits for one that its schedule has started, without a look at others", func(t *testing.T) {
+		ns := namespace(t, "cronjob-scheduled")
+		edit(t, ns, "settings", "1")
+		w := nightly(ns, map[string]any{"concurrencyPolicy": "Forbid"})
+		created := w.create(t)
+		// Whatever day it is, one has been due in that time.
+		w.lastScheduled(t, time.Now().AddDate(-5, 0, 0))
+		require.Eventually(t, func() bool {
+			active, _, err := unstructured.NestedSlice(w.read(t).Object, "status", "active")
+			require.NoError(t, err)
+			return len(active) == 1
+		}, soon, often)
+		first := jobsOf(t, created)
+		require.Len(t, first, 1)
+		w.lastScheduled(t, time.Now())
+
+		seen := new(tap)
+		_, r := startEngine(t, within(ns), seen.connect)
+		begun := seen.count("/jobs?")
+		edit(t, ns, "settings", "2")
+		require.Eventually(t, func() bool { return seen.count("/cronjobs/nightly") > 0 }, soon, often)
+		never(t, func() bool { return len(jobsOf(t, created)) > 1 })
+		assert.Equal(t, begun, seen.count("/jobs?"))
+		end(t, ns, first[0])
+		require.Eventually(t, func() bool { return r.count(w.key()) == 1 }, soon, often)
+		assert.Len(t, jobsOf(t, created), 2)
+	})
 	t.Run("Replace ends it", func(t *testing.T) {
 		ns := namespace(t, "cronjob-replace")
 		edit(t, ns, "settings", "1")
@@ -141,6 +171,51 @@ func TestWhatRunsAlreadyAndTheConcurrencyPolicy(t *testing.T) {
 		require.Len(t, second, 1)
 		assert.NotEqual(t, first, second)
 	})
+}
+
+// lastScheduled writes in the status of a CronJob when it was due last, from
+// which its controller goes on.
+func (w workload) lastScheduled(t *testing.T, at time.Time) {
+	t.Helper()
+	_, err := objects(t, w.kind, w.ns).Patch(t.Context(), w.name, types.MergePatchType,
+		fmt.Appendf(nil, `{"status":{"lastScheduleTime":%q}}`, at.UTC().Format(time.RFC3339)), metav1.PatchOptions{}, "status")
+	require.NoError(t, err)
+}
+
+// tap is the connection of an engine that is listened to.
+type tap struct {
+	next http.RoundTripper
+
+	mu   sync.Mutex // guards read
+	read []string   // the URLs of what was read
+}
+
+var _ http.RoundTripper = (*tap)(nil)
+
+func (l *tap) connect(o *engine.Options) {
+	o.Config.Wrap(func(next http.RoundTripper) http.RoundTripper { l.next = next; return l })
+}
+
+// RoundTrip implements http.RoundTripper.
+func (l *tap) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method == http.MethodGet {
+		l.mu.Lock()
+		l.read = append(l.read, r.URL.String())
+		l.mu.Unlock()
+	}
+	return l.next.RoundTrip(r)
+}
+
+// count returns how often something has been read whose URL contains that.
+func (l *tap) count(part string) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, url := range l.read {
+		if strings.Contains(url, part) {
+			n++
+		}
+	}
+	return n
 }
 
 // Whatever a process that dies has done of a run, the next one makes no second

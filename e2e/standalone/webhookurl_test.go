@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -122,4 +123,26 @@ func TestAWebhookThatRefusesHoldsUpNobody(t *testing.T) {
 	}, soon, 10*often)
 	assert.Contains(t, p.log(), "refused; trying again slowly")
 	assert.NotContains(t, p.log(), "hunter2")
+}
+
+// Who posts when it is told to stop waits for the answer, so that the next one
+// posts nothing twice.
+func TestTheEndWaitsForTheAnswerOfAWebhook(t *testing.T) {
+	ns := namespace(t, "webhook-end")
+	app := newApp(t, ns, "app")
+	arrived, release := make(chan struct{}), make(chan struct{})
+	e := newEndpoint(t, func(int, http.ResponseWriter, *http.Request) {
+		close(arrived)
+		<-release
+	})
+	p := startProgram(t, ns, reading(), nil, "--webhook-url="+e.url)
+	edit(t, ns, app.Name, "1")
+	receive(t, arrived, "it posts")
+	require.NoError(t, p.command.Process.Signal(syscall.SIGTERM))
+	require.Eventually(t, func() bool { _, code := p.get("/live"); return code == 0 }, soon, often, "it stops")
+	close(release)
+	receive(t, p.ended, "it ends")
+	assert.Contains(t, p.log(), "called the webhook")
+	assert.NotContains(t, p.log(), "Unable to record event")
+	assert.Len(t, e.posts(), 1)
 }

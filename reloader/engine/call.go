@@ -58,8 +58,7 @@ func (e *Engine) callInstead(ctx context.Context, k kind.Kind, it attempt, to ta
 	r, debts := it.reload, it.debts
 	r.Posted = true
 	// No generation is made that could be expected, and nothing rolls.
-	e.intake.missed(r.Workload, false)
-	e.rollouts.notBegun(r.Workload)
+	e.notMade(r.Workload, false)
 	why, err := e.idle(ctx, k, r.Workload, it.change)
 	if err != nil {
 		return err

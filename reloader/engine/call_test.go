@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -11,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	clocktesting "k8s.io/utils/clock/testing"
 
 	"k8s-reloader/reloader"
 )
@@ -87,6 +89,40 @@ func TestAWebhookIsNotCalledForWhatWouldStartNothing(t *testing.T) {
 	}
 }
 
+// hook is a Webhook that does something else.
+type hook func(context.Context) error
+
+// Post implements Webhook.
+func (h hook) Post(ctx context.Context, _ string, _ []byte) error { return h(ctx) }
+
+// What is under way when the engine stops is answered, so that the next engine
+// need not do it again.
+func TestTheEndWaitsForWhatIsUnderWay(t *testing.T) {
+	for _, way := range []string{"patch", "webhook"} {
+		t.Run(way, func(t *testing.T) {
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			a := newApp(web)
+			server := play(t, func(request) (int, http.Header, any) {
+				stop()
+				return http.StatusOK, nil, metav1.PartialObjectMetadata{
+					TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadata"}, ObjectMeta: *a.meta(),
+				}
+			})
+			r := new(told)
+			e := newTestEngine(t, server.config, r)
+			if way == "webhook" {
+				e.webhook = hook(func(ctx context.Context) error { stop(); return ctx.Err() })
+			}
+			settled(t, e.intake, a)
+			due(t, e.ledger, written(30, "b"))
+			require.NoError(t, e.reload(ctx, web))
+			assert.Empty(t, e.ledger.due(web))
+			assert.Len(t, r.reloaded, 1)
+		})
+	}
+}
+
 // A reload that is cut off because the engine stops has not failed: the next
 // engine goes on.
 func TestWhatIsCutOffByTheEndIsNoFailure(t *testing.T) {
@@ -94,19 +130,27 @@ func TestWhatIsCutOffByTheEndIsNoFailure(t *testing.T) {
 		t.Run(way, func(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
+			release := make(chan struct{})
 			server := play(t, func(request) (int, http.Header, any) {
 				stop()
-				<-ctx.Done()
+				<-release
 				return http.StatusServiceUnavailable, nil, nil
 			})
+			t.Cleanup(func() { close(release) })
 			r := new(told)
 			e := newTestEngine(t, server.config, r)
+			c := clocktesting.NewFakeClock(time.Now())
+			e.clock = c
 			if way == "webhook" {
-				e.webhook = cutOff(stop)
+				e.webhook = hook(func(ctx context.Context) error { stop(); <-ctx.Done(); return ctx.Err() })
 			}
 			settled(t, e.intake, newApp(web))
 			due(t, e.ledger, written(30, "b"))
-			require.Error(t, e.reload(ctx, web))
+			ended := make(chan error)
+			go func() { ended <- e.reload(ctx, web) }()
+			eventually(t, c.HasWaiters, "it waits for an answer")
+			c.Step(stopGrace)
+			require.ErrorIs(t, <-ended, context.Canceled)
 			assert.Empty(t, r.failed)
 			asked := len(server.requests)
 			require.ErrorIs(t, e.reload(ctx, web), context.Canceled, "the queue is emptied")
@@ -115,14 +159,4 @@ func TestWhatIsCutOffByTheEndIsNoFailure(t *testing.T) {
 			assert.NotEmpty(t, e.ledger.due(web))
 		})
 	}
-}
-
-// cutOff is a Webhook whose engine is stopped during the post.
-type cutOff context.CancelFunc
-
-// Post implements Webhook.
-func (stop cutOff) Post(ctx context.Context, _ string, _ []byte) error {
-	stop()
-	<-ctx.Done()
-	return ctx.Err()
 }

@@ -115,8 +115,9 @@ func (e *Engine) patchLender(ctx context.Context, m *kind.Manifest, c kind.Chang
 	return came, err
 }
 
-// forbidPoll is the time between two looks whether a CronJob's Job has ended.
-const forbidPoll = 3 * time.Second
+// firstRunPoll is the time between the first two looks whether a CronJob's Job
+// has ended.
+const firstRunPoll = 3 * time.Second
 
 // run starts a Job of the CronJob m.
 func (e *Engine) run(ctx context.Context, k kind.Kind, m *kind.Manifest, c kind.Change) (effect, error) {
@@ -127,12 +128,9 @@ func (e *Engine) run(ctx context.Context, k kind.Kind, m *kind.Manifest, c kind.
 	if run.Job == nil {
 		return effect{why: "nothing to start: it has been, or is suspended, or is being deleted"}, nil
 	}
-	ready, err := e.makeWay(ctx, m, run)
-	if err != nil {
-		return effect{}, err
-	}
-	if !ready {
-		return effect{wait: forbidPoll}, nil
+	wait, err := e.makeWay(ctx, m, run)
+	if err != nil || wait > 0 {
+		return effect{wait: wait}, err
 	}
 	_, err = e.client.createJob(ctx, run.Job)
 	if apierrors.IsAlreadyExists(err) {
@@ -161,34 +159,61 @@ func (e *Engine) remember(ctx context.Context, k kind.Kind, m *kind.Manifest, c 
 	return effect{done: true, written: written}, err
 }
 
-// makeWay makes way for a run as the CronJob's concurrency policy wants it. It
-// reports false if the run has to wait.
-func (e *Engine) makeWay(ctx context.Context, m *kind.Manifest, run kind.Run) (bool, error) {
-	if run.Concurrency != batchv1.ForbidConcurrent && run.Concurrency != batchv1.ReplaceConcurrent {
-		return true, nil
+// makeWay makes way for a run as the CronJob's concurrency policy wants it. If
+// the run has to wait, it returns for how long.
+func (e *Engine) makeWay(ctx context.Context, m *kind.Manifest, run kind.Run) (wait time.Duration, err error) {
+	switch {
+	case run.Concurrency != batchv1.ForbidConcurrent && run.Concurrency != batchv1.ReplaceConcurrent:
+		return 0, nil
+	case run.Concurrency == batchv1.ForbidConcurrent && !run.Since.IsZero():
+		return e.nextLook(run.Since, firstRunPoll), nil
+	}
+	owned, err := e.jobsOf(ctx, m)
+	if err != nil {
+		return 0, err
 	}
 	jobs, _ := kind.ByName(reloader.Job)
-	var active []*metav1.ObjectMeta
-	err := e.client.workloads(ctx, jobs, area{namespace: m.Meta.Namespace}, func(job *kind.Manifest) {
-		if kind.RunsFor(job) == string(m.Meta.UID) && job.Meta.Name != run.Job.Name {
-			active = append(active, job.Meta)
+	for _, w := range owned {
+		job, err := e.client.workload(ctx, jobs, w)
+		switch {
+		case apierrors.IsNotFound(err):
+			continue
+		case err != nil:
+			return 0, err
+		case kind.RunsFor(job) != string(m.Meta.UID) || w.Name == run.Job.Name:
+			continue
+		case run.Concurrency == batchv1.ForbidConcurrent:
+			return e.nextLook(job.Meta.CreationTimestamp.Time, firstRunPoll), nil
+		}
+		err = e.client.deleteJob(ctx, w, metav1.DeletePropagationBackground, metav1.Preconditions{UID: &job.Meta.UID})
+		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+			return 0, err
+		}
+	}
+	return 0, nil
+}
+
+// jobsOf returns the Jobs that the CronJob m controls, whoever has started them:
+// its status tells only of those that its schedule has. There are few of them,
+// since its history is limited, among the many that a namespace may have.
+func (e *Engine) jobsOf(ctx context.Context, m *kind.Manifest) (owned []reloader.Workload, err error) {
+	jobs, _ := kind.ByName(reloader.Job)
+	err = e.client.metadataOf(ctx, jobs.Resource, area{namespace: m.Meta.Namespace}, func(job *metav1.PartialObjectMetadata) {
+		if metav1.IsControlledBy(job, m.Meta) {
+			owned = append(owned, reloader.Workload{Kind: reloader.Job, Namespace: job.Namespace, Name: job.Name})
 		}
 	})
-	if err != nil || len(active) == 0 {
-		return err == nil, err
-	}
-	if run.Concurrency == batchv1.ForbidConcurrent {
-		return false, nil
-	}
-	for _, job := range active {
-		w := reloader.Workload{Kind: reloader.Job, Namespace: job.Namespace, Name: job.Name}
-		err := e.client.deleteJob(ctx, w, metav1.DeletePropagationBackground, metav1.Preconditions{UID: &job.UID})
-		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-			return false, err
-		}
-	}
-	return true, nil
+	return owned, err
 }
+
+// nextLook returns the time until the next look at something that goes on since
+// then: the longer it has, the longer, up to lastPoll.
+func (e *Engine) nextLook(since time.Time, first time.Duration) time.Duration {
+	return min(max(e.clock.Since(since)/4, first), lastPoll)
+}
+
+// lastPoll bounds the time between two looks at something that may take hours.
+const lastPoll = 30 * time.Second
 
 // startedBefore makes sure that the Job of that name is the one that the same
 // change has started.

@@ -46,10 +46,6 @@ type Reporter interface {
 // reload handles one key of the workload queue: it has a workload's pods start
 // with the content that it has yet to get.
 func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
-	if err := ctx.Err(); err != nil {
-		// A queue that is shut down hands out what it has.
-		return err
-	}
 	k, ok := kind.ByName(w.Kind)
 	debts := e.ledger.due(w)
 	if _, pauses := e.pauses.of(w); !ok || len(debts) == 0 && !pauses {
@@ -104,11 +100,11 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 	came, err := e.carryOut(ctx, k, w, change)
 	r.Latency = e.clock.Since(started)
 	if err != nil {
-		e.rollouts.notBegun(w)
 		switch {
 		case stopped(ctx):
 			return err
 		case p.with != nil && apierrors.IsConflict(err) && !denied(err):
+			e.rollouts.notBegun(w)
 			return e.lookAgain(w)
 		}
 		err = e.refused(attempt{r, debts, change}, err)
@@ -122,8 +118,7 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 func (e *Engine) carriedOut(r report.Reload, debts []debt, came effect) error {
 	w := r.Workload
 	if came.written == nil {
-		e.rollouts.notBegun(w)
-		e.intake.missed(w, false)
+		e.notMade(w, false)
 	} else {
 		e.rollouts.began(w)
 		e.intake.landed(w, came.written)
@@ -148,24 +143,56 @@ func (e *Engine) carriedOut(r report.Reload, debts []debt, came effect) error {
 	return nil
 }
 
+// notMade notes that a reload that was let through has written nothing to w; read
+// is true if w is not what it was taken for.
+func (e *Engine) notMade(w reloader.Workload, read bool) {
+	e.rollouts.notBegun(w)
+	e.intake.missed(w, read)
+}
+
 // leads reports whether nobody else may write. A leader that was frozen may not
 // know yet that it is none.
 func (e *Engine) leads() bool {
 	return e.lease == nil || fence{e.lease, e.clock}.left() > 0
 }
 
+// stopGrace is how long what is under way may take when the engine stops.
+const stopGrace = 5 * time.Second
+
 // whileLeading returns a context that ends when somebody else may begin to
-// write. A leader that was suspended may not know yet that it is none.
+// write, or a while after the engine stops: what has been sent is answered, and
+// the next engine need not find out what came of it. Once the engine stops, there
+// is none.
 func (e *Engine) whileLeading(ctx context.Context, w reloader.Workload) (context.Context, context.CancelFunc, error) {
-	if e.lease == nil {
-		return ctx, func() {}, nil
+	if err := ctx.Err(); err != nil {
+		// A queue that is shut down hands out what it has.
+		return nil, nil, err
 	}
+	ctx, cancel := e.withGrace(ctx)
+	if e.lease == nil {
+		return ctx, cancel, nil
+	}
+	// A leader that was suspended may not know yet that it is none.
 	left := fence{e.lease, e.clock}.left()
 	if left == 0 {
+		cancel()
 		return nil, nil, fmt.Errorf("reload %s: %w", w, errLeaseOver)
 	}
-	ctx, cancel := context.WithTimeout(ctx, left)
-	return ctx, cancel, nil
+	ctx, end := context.WithTimeout(ctx, left)
+	return ctx, func() { end(); cancel() }, nil
+}
+
+// withGrace returns a context that ends stopGrace after ctx.
+func (e *Engine) withGrace(ctx context.Context) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-longer.Done():
+		case <-e.clock.After(stopGrace):
+			cancel()
+		}
+	})
+	return longer, func() { stop(); cancel() }
 }
 
 // stopped reports whether a context of whileLeading has ended because the engine
@@ -196,20 +223,21 @@ func (e *Engine) refused(it attempt, err error) error {
 	w := r.Workload
 	switch {
 	case denied(err), apierrors.IsForbidden(err):
-		e.intake.missed(w, false)
+		e.notMade(w, false)
 		e.reporter.Failed(r, reloader.OutcomeStalled, err)
 		return stalledError{err}
 	case apierrors.IsNotFound(err):
 		// The event of its deletion comes, and forgets what was due.
-		e.intake.missed(w, false)
+		e.notMade(w, false)
 		return nil
 	case apierrors.IsConflict(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err),
 		errors.Is(err, errAnother), errors.Is(err, kind.ErrNoContainer):
 		// It is not what we took it for: another one of that name, or other
 		// containers.
-		e.intake.missed(w, true)
+		e.notMade(w, true)
 	default:
-		// It may have arrived all the same.
+		// It may have arrived all the same, and then w rolls: its status tells.
+		e.rollouts.began(w)
 		e.intake.missed(w, true)
 		e.ledger.doubt(w, it.debts)
 		e.attempts.lost(it)

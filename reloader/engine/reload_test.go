@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/utils/clock"
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/fingerprint"
@@ -231,7 +232,8 @@ func TestWhatFollowsFromARefusal(t *testing.T) {
 		wantError   bool
 		wantStalled bool
 		wantRead    bool
-		// wantDoubt is true if going back to the content before is due, too.
+		// wantDoubt is true if it may have been made: going back to the content
+		// before is due, too, and web may roll.
 		wantDoubt bool
 	}{
 		"gone: nothing, its event comes": {
@@ -291,12 +293,14 @@ func TestWhatFollowsFromARefusal(t *testing.T) {
 			_, ok := in.aim(web)
 			require.True(t, ok)
 			r := new(told)
-			e := &Engine{intake: in, ledger: in.ledger, attempts: newAttempts(), reporter: r}
+			e := &Engine{intake: in, ledger: in.ledger, attempts: newAttempts(), reporter: r, rollouts: newRollouts(1, clock.RealClock{})}
+			require.True(t, e.rollouts.begin(web))
 
 			err := e.refused(attempt{reload: report.Reload{Workload: web}, debts: debts}, fmt.Errorf("patch %s: %w", web, tc.err))
 			assert.Equal(t, tc.wantError, err != nil)
 			_, lost := e.attempts.of(web)
 			assert.Equal(t, tc.wantDoubt, lost)
+			assert.Equal(t, !tc.wantDoubt, e.rollouts.begin(worker), "others wait if it may roll")
 			var stalled stalledError
 			assert.Equal(t, tc.wantStalled, errors.As(err, &stalled))
 			if tc.wantError {

@@ -115,10 +115,8 @@ func (e *Engine) carries(w reloader.Workload, meta metav1.Object) bool {
 // How long a carrier waits.
 const (
 	// firstEndPoll is the time between the deletion of a Job and the first look
-	// whether it is gone. The later the look, the longer until the next, up to
-	// lastEndPoll: pods may take hours to end.
+	// whether it is gone: its pods may take hours to end.
 	firstEndPoll = time.Second
-	lastEndPoll  = 30 * time.Second
 	// forgetting is how long the controller of Jobs gets to see that the old Job
 	// is gone. It knows Jobs by their names. If it met the new one instead, it
 	// could wait for a pod of the old one to show up, for five minutes (see
@@ -211,8 +209,7 @@ func (e *Engine) exchange(ctx context.Context, jobs kind.Kind, key reloader.Work
 		e.leftAlone(w, "somebody else is deleting it")
 		return 0, nil
 	case old.Meta.DeletionTimestamp != nil:
-		waited := e.clock.Since(old.Meta.DeletionTimestamp.Time)
-		return min(max(waited/4, firstEndPoll), lastEndPoll), nil
+		return e.nextLook(old.Meta.DeletionTimestamp.Time, firstEndPoll), nil
 	case kind.Finished(old) && !e.rerunFinished:
 		e.leftAlone(w, "it has ended meanwhile")
 		return 0, nil

@@ -59,7 +59,7 @@ func (r *rollouts) begin(w reloader.Workload) bool {
 	return true
 }
 
-// began notes that the reload of w has been made.
+// began notes that the reload of w has been made, or may have been.
 func (r *rollouts) began(w reloader.Workload) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

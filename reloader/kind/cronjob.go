@@ -49,6 +49,9 @@ type Run struct {
 	Job *batchv1.Job
 	// Concurrency says what becomes of Jobs that are still running.
 	Concurrency batchv1.ConcurrencyPolicy
+	// Since is when one of them was due, by the CronJob's status, which tells
+	// only of those that its schedule has started; zero if it tells of none.
+	Since time.Time
 }
 
 // RunOf returns the run that the change asks of the CronJob m. The same change
@@ -60,6 +63,9 @@ func RunOf(m *Manifest, c Change) (Run, error) {
 		return Run{}, fmt.Errorf("run a %s: only a CronJob can be", m.Kind)
 	}
 	run := Run{Concurrency: o.Spec.ConcurrencyPolicy}
+	if len(o.Status.Active) > 0 && o.Status.LastScheduleTime != nil {
+		run.Since = o.Status.LastScheduleTime.Time
+	}
 	_, done, err := c.remember(o.Annotations[c.Keys.LastReloadedFrom])
 	if err != nil || done || ptr.Deref(o.Spec.Suspend, false) || o.DeletionTimestamp != nil {
 		return run, err

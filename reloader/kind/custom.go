@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"k8s-reloader/reloader"
 )
@@ -19,13 +20,28 @@ const templatePath = "spec.template"
 // from what was decoded, so that no module of its makers is needed, and unknown
 // ones are no hindrance. The pod template is Kubernetes' own.
 
-func newCustom() runtime.Object     { return new(unstructured.Unstructured) }
-func newCustomList() runtime.Object { return new(unstructured.UnstructuredList) }
-
-func customItems(list runtime.Object, visit func(runtime.Object)) {
-	items := list.(*unstructured.UnstructuredList).Items
-	for i := range items {
-		visit(&items[i])
+// customKind returns a kind whose objects are custom resources. look adds to a
+// manifest what it takes from spec and status.
+func customKind[Spec, Status any](name reloader.WorkloadKind, resource schema.GroupVersionResource, look func(*Manifest, *Spec, *Status)) Kind {
+	return Kind{
+		Name:      name,
+		Resource:  resource,
+		Optional:  true,
+		custom:    true,
+		newObject: func() runtime.Object { return new(unstructured.Unstructured) },
+		newList:   func() runtime.Object { return new(unstructured.UnstructuredList) },
+		items: func(list runtime.Object, visit func(runtime.Object)) {
+			items := list.(*unstructured.UnstructuredList).Items
+			for i := range items {
+				visit(&items[i])
+			}
+		},
+		manifest: func(object runtime.Object) *Manifest {
+			spec, status := new(Spec), new(Status)
+			m := customManifest(name, object, spec, status)
+			look(m, spec, status)
+			return m
+		},
 	}
 }
 

@@ -2,7 +2,6 @@ package kind
 
 import (
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"k8s-reloader/reloader"
@@ -24,26 +23,12 @@ type deploymentConfigStatus struct {
 }
 
 func deploymentConfig() Kind {
-	return Kind{
-		Name:      reloader.DeploymentConfig,
-		Resource:  schema.GroupVersionResource{Group: "apps.openshift.io", Version: "v1", Resource: "deploymentconfigs"},
-		Optional:  true,
-		custom:    true,
-		newObject: newCustom,
-		newList:   newCustomList,
-		items:     customItems,
-		manifest: func(object runtime.Object) *Manifest {
-			var (
-				spec   deploymentConfigSpec
-				status deploymentConfigStatus
-			)
-			m := customManifest(reloader.DeploymentConfig, object, &spec, &status)
-			m.Template = &spec.Template
-			m.Rolling = !spec.Paused && (status.ObservedGeneration < m.Meta.Generation ||
-				status.UpdatedReplicas < spec.Replicas ||
-				status.Replicas > status.UpdatedReplicas ||
-				status.AvailableReplicas < status.UpdatedReplicas)
-			return m
-		},
-	}
+	resource := schema.GroupVersionResource{Group: "apps.openshift.io", Version: "v1", Resource: "deploymentconfigs"}
+	return customKind(reloader.DeploymentConfig, resource, func(m *Manifest, spec *deploymentConfigSpec, status *deploymentConfigStatus) {
+		m.Template = &spec.Template
+		m.Rolling = !spec.Paused && (status.ObservedGeneration < m.Meta.Generation ||
+			status.UpdatedReplicas < spec.Replicas ||
+			status.Replicas > status.UpdatedReplicas ||
+			status.AvailableReplicas < status.UpdatedReplicas)
+	})
 }

@@ -64,6 +64,29 @@ func TestWhatACronJobStarts(t *testing.T) {
 	require.Error(t, err)
 }
 
+func TestSinceWhenACronJobRuns(t *testing.T) {
+	due := metav1.NewTime(time.Date(2026, time.May, 1, 3, 0, 0, 0, time.UTC))
+	active := []corev1.ObjectReference{{Kind: "Job", Name: "nightly-1"}}
+	tests := map[string]struct {
+		status batchv1.CronJobStatus
+		want   time.Time
+	}{
+		"it never has":                    {},
+		"the last one has ended":          {status: batchv1.CronJobStatus{LastScheduleTime: &due}},
+		"the last one runs":               {status: batchv1.CronJobStatus{LastScheduleTime: &due, Active: active}, want: due.Time},
+		"one runs that somebody has made": {status: batchv1.CronJobStatus{Active: active}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			o := example(t, cronJob()).(*batchv1.CronJob)
+			o.Status = tc.status
+			run, err := RunOf(cronJob().Manifest(o), changeOf(settingsMark("v1-a")))
+			require.NoError(t, err)
+			assert.Equal(t, tc.want, run.Since)
+		})
+	}
+}
+
 func rememberedBy(t *testing.T, c Change) map[string]string {
 	t.Helper()
 	patch, err := c.Remembers(&Manifest{Meta: new(metav1.ObjectMeta)})

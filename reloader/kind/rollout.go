@@ -5,7 +5,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"k8s-reloader/reloader"
@@ -35,31 +34,18 @@ type rolloutStatus struct {
 }
 
 func rollout() Kind {
-	return Kind{
-		Name:      reloader.Rollout,
-		Resource:  schema.GroupVersionResource{Group: "argoproj.io", Version: "v1alpha1", Resource: "rollouts"},
-		Optional:  true,
-		custom:    true,
-		restarts:  restartsRollout,
-		newObject: newCustom,
-		newList:   newCustomList,
-		items:     customItems,
-		manifest: func(object runtime.Object) *Manifest {
-			var (
-				spec   rolloutSpec
-				status rolloutStatus
-			)
-			m := customManifest(reloader.Rollout, object, &spec, &status)
-			m.Template = &spec.Template
-			if spec.WorkloadRef != nil {
-				m.Template = new(corev1.PodTemplateSpec)
-				m.Borrows = true
-				m.Lender = spec.WorkloadRef.lender(m.Meta.Namespace)
-			}
-			m.Rolling = rolloutRolls(m.Meta.Generation, spec, status)
-			return m
-		},
-	}
+	resource := schema.GroupVersionResource{Group: "argoproj.io", Version: "v1alpha1", Resource: "rollouts"}
+	k := customKind(reloader.Rollout, resource, func(m *Manifest, spec *rolloutSpec, status *rolloutStatus) {
+		m.Template = &spec.Template
+		if spec.WorkloadRef != nil {
+			m.Template = new(corev1.PodTemplateSpec)
+			m.Borrows = true
+			m.Lender = spec.WorkloadRef.lender(m.Meta.Namespace)
+		}
+		m.Rolling = rolloutRolls(m.Meta.Generation, spec, status)
+	})
+	k.restarts = restartsRollout
+	return k
 }
 
 // lender returns the workload that the reference names, if it is a Deployment:
@@ -84,7 +70,7 @@ func (k Kind) Restarts(m *Manifest, keys policy.Keys) bool {
 }
 
 // A canary that is paused makes no progress until somebody promotes it.
-func rolloutRolls(generation int64, spec rolloutSpec, status rolloutStatus) bool {
+func rolloutRolls(generation int64, spec *rolloutSpec, status *rolloutStatus) bool {
 	switch {
 	case spec.Paused:
 		return false
