@@ -279,14 +279,22 @@ func TestLeavingTakesNothingFromTheArchive(t *testing.T) {
 func TestTheWebhookHasOtherKeys(t *testing.T) {
 	e := newTestEngine(t, unreachable(t), new(told))
 	var lines []string
-	e.log = funcr.New(func(_, line string) { lines = append(lines, line) }, funcr.Options{})
+	e.log = funcr.New(func(_, line string) {
+		lines = append(lines, line)
+		if assert.True(t, e.intake.mu.TryLock(), "nobody is told under the lock") {
+			e.intake.mu.Unlock()
+		}
+	}, funcr.Options{})
+	observe := func(a app) {
+		require.NoError(t, e.workloadFeed(kindOf(t, a.workload), area{}).Update(metaOf(a)))
+	}
 	foreign := func(r *record.Record) { r.Keys = "others" }
 
-	e.intake.observe(worker, newApp(worker).meta(), moment{})
-	e.intake.observe(web, newApp(web).recorded(t, func(r *record.Record) { r.Generation = 7 }).meta(), moment{})
+	observe(newApp(worker))
+	observe(newApp(web).recorded(t, func(r *record.Record) { r.Generation = 7 }))
 	assert.Empty(t, lines, "no record, or one for another generation, tells nothing")
-	e.intake.observe(web, newApp(web).with(func(a *app) { a.generation = 2 }).recorded(t, foreign).meta(), moment{})
-	e.intake.observe(worker, newApp(worker).with(func(a *app) { a.generation = 2 }).recorded(t, foreign).meta(), moment{})
+	observe(newApp(web).with(func(a *app) { a.generation = 2 }).recorded(t, foreign))
+	observe(newApp(worker).with(func(a *app) { a.generation = 2 }).recorded(t, foreign))
 	require.Len(t, lines, 1, "once")
 	assert.Contains(t, lines[0], "start it with the same annotation flags")
 	assert.Contains(t, lines[0], web.String())

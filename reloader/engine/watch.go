@@ -240,7 +240,9 @@ func (e *Engine) workloadFeed(k kind.Kind, in area) *feed {
 				return
 			}
 			e.lenderSeen(w, meta, since)
-			e.intake.observe(w, meta, since)
+			if e.intake.observe(w, meta, since) {
+				e.tellOtherKeys(w)
+			}
 			e.pauseSeen(w, meta)
 			rounds, reload, by := e.rivals.seen(w, meta)
 			if rounds > 0 {
