@@ -305,16 +305,17 @@ func (in *intake) deleted(w reloader.Workload) {
 	}
 }
 
-// deletedExcept forgets the workloads of a kind in a namespace, or in all of
-// them if it is empty, that are not in present.
-func (in *intake) deletedExcept(k reloader.WorkloadKind, namespace string, present map[reloader.Workload]struct{}) {
+// allExcept returns the workloads of a kind in a namespace, or in all of them if
+// it is empty, that are not in present.
+func (in *intake) allExcept(k reloader.WorkloadKind, namespace string, present map[reloader.Workload]struct{}) (rest []reloader.Workload) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for w, t := range in.workloads {
+	for w := range in.workloads {
 		if _, ok := present[w]; !ok && w.Kind == k && (namespace == "" || w.Namespace == namespace) {
-			in.drop(w, t)
+			rest = append(rest, w)
 		}
 	}
+	return rest
 }
 
 // open reports whether w waits for being read.

@@ -133,10 +133,9 @@ func (e *Engine) lenderSeen(w reloader.Workload, meta metav1.Object, at moment) 
 	}
 }
 
-// lenderGone does so when w is deleted, which may be a borrower, too.
-func (e *Engine) lenderGone(w reloader.Workload, meta metav1.Object) {
+// lenderGone does so when w is gone since that moment; it may be a borrower, too.
+func (e *Engine) lenderGone(w reloader.Workload, at moment) {
 	e.lenders.borrow(w, reloader.Workload{})
-	at := moment{version: versionOf(meta.GetResourceVersion())}
 	for _, borrower := range e.lenders.seen(w, edition{at: at}) {
 		e.intake.again(borrower, at)
 	}

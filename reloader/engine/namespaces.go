@@ -239,7 +239,7 @@ func (e *Engine) namespaceLeaves(name string) {
 		f.mu.Lock()
 		for _, w := range left {
 			if w.Kind == f.kind {
-				f.deleted(&metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: w.Name}})
+				e.forget(w, moment{})
 			}
 		}
 		f.mu.Unlock()

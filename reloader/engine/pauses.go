@@ -105,18 +105,6 @@ func (p *pauses) forget(w reloader.Workload) {
 	delete(p.concerned, w)
 }
 
-// goneExcept forgets all of a namespace, or of all namespaces if that is empty,
-// that are not in present.
-func (p *pauses) goneExcept(namespace string, present map[reloader.Workload]struct{}) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for w := range p.concerned {
-		if _, ok := present[w]; !ok && (namespace == "" || w.Namespace == namespace) {
-			p.forget(w)
-		}
-	}
-}
-
 // count returns how many Deployments are within a pause period.
 func (p *pauses) count() int {
 	p.mu.Lock()
