@@ -195,6 +195,22 @@ func TestANamespaceThatLeavesWhileItJoinsStaysOut(t *testing.T) {
 	assert.Empty(t, e.intake.selected())
 }
 
+// What we have paused is resumed after its namespace has left; there is nothing to
+// resume of what is gone.
+func TestWhatIsPausedWhenItsNamespaceLeavesIsLookedAtWhileItIsThere(t *testing.T) {
+	e := selecting(t, listing(t, nil), false)
+	a := newApp(web).with(func(a *app) { a.annotations[keys.PausedAt] = "2026-01-02T03:04:05Z" }).recorded(t)
+	require.NoError(t, e.workloads[0].Add(metaOf(a)))
+	e.namespaceLeaves("shop")
+	marks, concerned := e.pauses.of(web)
+	assert.True(t, concerned && marks.left)
+	assert.Equal(t, []reloader.Workload{web}, drain(e.queues.workloads))
+
+	require.NoError(t, e.workloads[0].Delete(metaOf(a)))
+	assert.Empty(t, e.pauses.concerned)
+	assert.Zero(t, e.pauses.count())
+}
+
 func TestAJoinThatFailsIsTriedAgain(t *testing.T) {
 	down, refused := true, false
 	a := newApp(web).recorded(t)

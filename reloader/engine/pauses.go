@@ -75,13 +75,13 @@ func (p *pauses) of(w reloader.Workload) (pauseMarks, bool) {
 	return marks, ok
 }
 
-// leave notes that the namespace of w is not watched any more. It reports
-// whether w has to be looked at.
+// leave notes that the namespace of w is not watched any more; of one that has
+// left already, that it is gone. It reports whether w has to be looked at.
 func (p *pauses) leave(w reloader.Workload) (look bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	marks := p.concerned[w]
-	if !marks.hasAt && !marks.owned {
+	if !marks.hasAt && !marks.owned || marks.left {
 		p.forget(w)
 		return false
 	}
