@@ -41,12 +41,17 @@ func (e *Engine) Verify(ctx context.Context) error {
 	for _, k := range e.kinds() {
 		for _, in := range e.verified() {
 			err := e.client.workloads(ctx, k, in, func(m *kind.Manifest) {
-				if _, err := e.complete(ctx, m); err != nil {
+				w := m.Workload()
+				read, err := e.complete(ctx, m)
+				if err != nil {
 					// The next pass comes, and an event before it if there is need.
-					e.log.Error(err, "cannot verify", "workload", m.Workload().String())
+					e.log.Error(err, "cannot verify", "workload", w.String())
 					return
 				}
-				if w := m.Workload(); e.intake.verify(m) {
+				if _, changed := e.lenders.newer(w, read); changed {
+					return // its event has had w read again
+				}
+				if e.intake.verify(m) {
 					e.reporter.Corrected(w)
 					e.log.Info("corrected the index", "workload", w.String())
 				}
