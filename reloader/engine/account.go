@@ -19,6 +19,9 @@ type account struct {
 	// read is true if the source has been looked at, or the archive tells that it
 	// need not be; dirty if there is a reason for another look.
 	read, dirty bool
+	// unselected is true if its labels left it alone at the last look: nobody
+	// hears then of what becomes of it.
+	unselected bool
 	// past is what the first look has to look back at.
 	past past
 	// heard is the newest version of which an event has told.

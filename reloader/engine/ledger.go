@@ -209,6 +209,7 @@ func (l *ledger) look(s reloader.Source, c content, dependents func() []reloader
 		l.unread[shelfOf(s)]--
 	}
 	a.absent, a.newcomers, a.awaited = c.absent, nil, 0
+	a.unselected = a.unselected && c.absent
 	c, counts := l.counted(s, a, c)
 	if !counts {
 		return nil, false

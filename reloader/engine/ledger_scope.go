@@ -68,6 +68,6 @@ func (l *ledger) unselected(s reloader.Source) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if a := l.sources[s]; a != nil {
-		a.absent, a.past, a.newcomers = false, none, nil
+		a.absent, a.past, a.newcomers, a.unselected = false, none, nil, true
 	}
 }
