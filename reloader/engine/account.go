@@ -109,13 +109,13 @@ func (a *account) had(since moment, untouched bool) fingerprint.Fingerprint {
 	return a.current
 }
 
-// account returns the account of s, a new one if there is none; in a suspended
-// namespace, one that nobody keeps. l.mu is held.
+// account returns the account of s, a new one if there is none; in a namespace
+// that is not selected, one that nobody keeps. l.mu is held.
 func (l *ledger) account(s reloader.Source) *account {
 	a := l.sources[s]
 	if a == nil {
 		a = new(account)
-		if _, suspended := l.suspended[s.Namespace]; suspended {
+		if !l.selects(s.Namespace) {
 			return a
 		}
 		l.remember(s, a)

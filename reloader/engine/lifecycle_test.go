@@ -126,7 +126,9 @@ func TestTheEndOfASourceThatIsNotSelected(t *testing.T) {
 	}
 	seen := func(t *testing.T, f *feed, meta *metav1.PartialObjectMetadata) { require.NoError(t, f.Add(meta)) }
 	deleted := func(t *testing.T, f *feed, meta *metav1.PartialObjectMetadata) { require.NoError(t, f.Delete(meta)) }
-	missed := func(t *testing.T, f *feed, _ *metav1.PartialObjectMetadata) { require.NoError(t, f.Replace(nil, "100")) }
+	missed := func(t *testing.T, f *feed, _ *metav1.PartialObjectMetadata) {
+		require.NoError(t, f.Replace(nil, "100"))
+	}
 	tests := map[string]struct {
 		then []state
 		want bool

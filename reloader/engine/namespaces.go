@@ -121,8 +121,8 @@ func (in *intake) join(namespace string) (list bool) {
 	in.selection.namespaces[namespace] = nil
 	if in.selection.started {
 		in.selection.namespaces[namespace] = &joining{touched: map[reloader.Workload]struct{}{}}
-		in.ledger.rejoin(namespace)
 	}
+	in.ledger.resume(namespace, in.selection.started)
 	return in.selection.started
 }
 

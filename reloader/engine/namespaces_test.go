@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"net/http"
 	"sync"
 	"testing"
@@ -290,6 +291,25 @@ func TestLeavingTakesNothingFromTheArchive(t *testing.T) {
 			assert.True(t, e.ledger.allRead())
 		})
 	}
+}
+
+// Namespaces come and go for as long as the engine runs.
+func TestNamespacesThatHaveGoneLeaveNothingInTheLedger(t *testing.T) {
+	e := selecting(t, listing(t, nil), true)
+	feed := e.namespaceFeed()
+	for i := range 10 {
+		name := fmt.Sprint("review-", i)
+		require.NoError(t, feed.Add(labelled(name, "on")))
+		a := newApp(reloader.Workload{Kind: reloader.Deployment, Namespace: name, Name: "web"}).recorded(t)
+		require.NoError(t, e.workloads[0].Add(metaOf(a)))
+		if i%2 == 0 {
+			require.NoError(t, e.workloads[0].Delete(metaOf(a)))
+		}
+		require.NoError(t, feed.Delete(labelled(name, "on")))
+	}
+	empty := newLedger()
+	empty.selected = map[string]bool{"shop": true}
+	assert.Equal(t, empty, e.ledger)
 }
 
 func TestTheWebhookHasOtherKeys(t *testing.T) {
