@@ -247,6 +247,35 @@ func TestADeadReceiverHoldsUpNobody(t *testing.T) {
 	assert.Contains(t, w.logged(), "alerts are sent again")
 }
 
+// Whoever is told may send an alert about it.
+func TestNobodyIsToldUnderTheLock(t *testing.T) {
+	to, err := receiver.New(receiver.Options{URL: "http://127.0.0.1/hunter2"})
+	require.NoError(t, err)
+	t.Cleanup(to.Close)
+	var s *Sender
+	var told []string
+	tell := func(what string) {
+		told = append(told, what)
+		if assert.True(t, s.mu.TryLock(), what) {
+			s.mu.Unlock()
+		}
+	}
+	s, err = New(Options{
+		Settings: Settings{Sink: Plain, Receiver: to}, Queue: 1, Count: tell,
+		Log: funcr.New(func(_, args string) { tell(args) }, funcr.Options{}),
+	})
+	require.NoError(t, err)
+	for range 3 {
+		s.Send(Alert{Text: "no room for more than one"})
+	}
+	<-s.waiting
+	s.Send(Alert{Text: "room again"})
+	require.Len(t, told, 4)
+	assert.Contains(t, told[0], "dropping alerts")
+	assert.Equal(t, []string{Dropped, Dropped}, told[1:3])
+	assert.Contains(t, told[3], `"dropped"=2`)
+}
+
 func TestWhatWaitsIsSentAtTheEnd(t *testing.T) {
 	const alerts = 5
 	release := make(chan struct{})

@@ -103,24 +103,34 @@ func New(o Options) (*Sender, error) {
 // Send puts an alert into the queue and never blocks. If the queue is full, or
 // Run has ended, the alert is dropped.
 func (s *Sender) Send(a Alert) {
+	queued, dropped := s.queue(a)
+	switch {
+	case queued && dropped > 0:
+		s.options.Log.Info("alerts are sent again", "dropped", dropped)
+	case !queued && dropped == 1:
+		s.options.Log.Info("the receiver of alerts is too slow; dropping alerts", "receiver", s.options.Settings.Receiver.String())
+	}
+	if !queued {
+		s.options.Count(Dropped)
+	}
+}
+
+// queue reports whether there was a place for the alert, and for how many in a
+// row there was none: with this one, or before it. Once Run has ended, none is
+// counted.
+func (s *Sender) queue(a Alert) (queued bool, dropped int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		s.options.Count(Dropped)
-		return
+		return false, 0
 	}
 	select {
 	case s.waiting <- a:
-		if s.dropped > 0 {
-			s.options.Log.Info("alerts are sent again", "dropped", s.dropped)
-			s.dropped = 0
-		}
+		dropped, s.dropped = s.dropped, 0
+		return true, dropped
 	default:
-		if s.dropped == 0 {
-			s.options.Log.Info("the receiver of alerts is too slow; dropping alerts", "receiver", s.options.Settings.Receiver.String())
-		}
 		s.dropped++
-		s.options.Count(Dropped)
+		return false, s.dropped
 	}
 }
 

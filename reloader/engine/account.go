@@ -19,6 +19,9 @@ type account struct {
 	// read is true if the source has been looked at, or the archive tells that it
 	// need not be; dirty if there is a reason for another look.
 	read, dirty bool
+	// unselected is true if its labels left it alone at the last look: nobody
+	// hears then of what becomes of it.
+	unselected bool
 	// past is what the first look has to look back at.
 	past past
 	// heard is the newest version of which an event has told.
@@ -106,13 +109,13 @@ func (a *account) had(since moment, untouched bool) fingerprint.Fingerprint {
 	return a.current
 }
 
-// account returns the account of s, a new one if there is none; in a suspended
-// namespace, one that nobody keeps. l.mu is held.
+// account returns the account of s, a new one if there is none; in a namespace
+// that is not selected, one that nobody keeps. l.mu is held.
 func (l *ledger) account(s reloader.Source) *account {
 	a := l.sources[s]
 	if a == nil {
 		a = new(account)
-		if _, suspended := l.suspended[s.Namespace]; suspended {
+		if !l.selects(s.Namespace) {
 			return a
 		}
 		l.remember(s, a)

@@ -109,10 +109,8 @@ func (l *ledger) open(from archive, fresh bool) {
 			a.dirty, a.past = true, archived
 			continue
 		}
-		if !a.read {
-			l.unread[shelfOf(s)]--
-		}
-		a.read, a.absent, a.dirty = true, false, false
+		l.lookedAt(s, a)
+		a.absent, a.dirty = false, false
 		a.version, a.written = entry.Version, moment{version: entry.Version}
 	}
 }

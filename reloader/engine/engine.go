@@ -137,7 +137,6 @@ func New(o Options) (*Engine, error) {
 		log:       o.Log,
 	}
 	e.intake = newIntake(o.Settings, o.CoalesceWindow, e.index, e.ledger, e.queues)
-	e.intake.otherKeys = e.tellOtherKeys
 	if o.Scope.NamespaceSelector != nil {
 		e.intake.selection = &selection{namespaces: map[string]*joining{}}
 	}

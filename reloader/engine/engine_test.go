@@ -18,6 +18,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+	clocktesting "k8s.io/utils/clock/testing"
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/fingerprint"
@@ -203,6 +204,36 @@ func TestOnePassVerifiesEverything(t *testing.T) {
 	assert.Equal(t, []reloader.Source{settings}, e.index.DependsOn(web))
 	require.NoError(t, e.Verify(t.Context()))
 	assert.Len(t, r.corrected, 1, "the second pass finds nothing")
+}
+
+// What is over is swept whether or not the index is verified.
+func TestWhatIsOverIsSwept(t *testing.T) {
+	for name, interval := range map[string]time.Duration{
+		"with passes that verify": time.Hour,
+		"without":                 -time.Second,
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := play(t, func(request) (int, http.Header, any) { return failure(apierrors.NewInternalError(errors.New("etcd"))) })
+			e := newTestEngine(t, server.config, new(told))
+			c := clocktesting.NewFakeClock(time.Unix(0, 0))
+			e.clock, e.limits.clock, e.verifyInterval = c, c, interval
+			e.limits.reloaded(web)
+			e.ledger.created(settings)
+
+			ctx, stop := context.WithCancel(t.Context())
+			var running sync.WaitGroup
+			running.Go(func() { e.verifyRegularly(ctx) })
+			waits := func() bool { return c.HasWaiters() }
+			require.Eventually(t, waits, time.Minute, time.Millisecond)
+			c.Step(2 * defaultVerifyInterval)
+			require.Eventually(t, waits, time.Minute, time.Millisecond)
+			stop()
+			running.Wait()
+			assert.Empty(t, e.limits.paces)
+			assert.Empty(t, e.ledger.sources)
+			assert.Equal(t, interval > 0, len(server.requests) > 0, "workloads are read to verify")
+		})
+	}
 }
 
 func TestResolve(t *testing.T) {

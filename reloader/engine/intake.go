@@ -27,8 +27,6 @@ type intake struct {
 	ledger   *ledger
 	queues   *queues
 	seed     maphash.Seed
-	// otherKeys is told whose record was made with other annotation keys.
-	otherKeys func(reloader.Workload)
 
 	mu sync.Mutex // guards everything below
 	// workloads of the cluster, also those that never opted in: knowing that
@@ -84,24 +82,23 @@ func newIntake(s policy.Settings, window time.Duration, x *index.Index, l *ledge
 		ledger:    l,
 		queues:    q,
 		seed:      maphash.MakeSeed(),
-		otherKeys: func(reloader.Workload) {},
 		workloads: map[reloader.Workload]*tracked{},
 	}
 }
 
 // observe takes in the metadata of w as an event has brought them. What is new
-// has come in at or after since; the zero moment means before we looked.
-func (in *intake) observe(w reloader.Workload, meta metav1.Object, since moment) {
+// has come in at or after since; the zero moment means before we looked. It
+// reports whether w has a record that was made with other annotation keys.
+func (in *intake) observe(w reloader.Workload, meta metav1.Object, since moment) (otherKeys bool) {
 	keys := in.hash(meta.GetAnnotations())
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if since, ok := in.selection.lets(w, since); ok {
-		in.note(w, meta, keys, since)
-	}
+	since, ok := in.selection.lets(w, since)
+	return ok && in.note(w, meta, keys, since)
 }
 
 // note is observe for a workload that is let in. in.mu is held.
-func (in *intake) note(w reloader.Workload, meta metav1.Object, keys uint64, since moment) {
+func (in *intake) note(w reloader.Workload, meta metav1.Object, keys uint64, since moment) (otherKeys bool) {
 	t := in.workloads[w]
 	if t != nil && t.uid != meta.GetUID() {
 		in.drop(w, t)
@@ -116,7 +113,7 @@ func (in *intake) note(w reloader.Workload, meta metav1.Object, keys uint64, sin
 	t.carries = carries
 	generation := meta.GetGeneration()
 	if t.resolved && t.generation == generation && t.keys == keys {
-		return
+		return false
 	}
 	sameTemplate := t.resolved && t.active &&
 		(t.generation == generation || t.expected == generation || t.generation < generation && generation <= t.made)
@@ -139,15 +136,14 @@ func (in *intake) note(w reloader.Workload, meta metav1.Object, keys uint64, sin
 			References:  entry.References,
 		})
 	default:
-		if errors.Is(err, record.MisfitKeys) {
-			in.otherKeys(w)
-		}
 		if t.resolved {
 			t.resolved = false
 			in.unresolved++
 		}
 		in.queues.resolve.Add(w)
+		return errors.Is(err, record.MisfitKeys)
 	}
+	return false
 }
 
 // trusted decodes an index record and returns it if it was made for the state
@@ -309,16 +305,17 @@ func (in *intake) deleted(w reloader.Workload) {
 	}
 }
 
-// deletedExcept forgets the workloads of a kind in a namespace, or in all of
-// them if it is empty, that are not in present.
-func (in *intake) deletedExcept(k reloader.WorkloadKind, namespace string, present map[reloader.Workload]struct{}) {
+// allExcept returns the workloads of a kind in a namespace, or in all of them if
+// it is empty, that are not in present.
+func (in *intake) allExcept(k reloader.WorkloadKind, namespace string, present map[reloader.Workload]struct{}) (rest []reloader.Workload) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for w, t := range in.workloads {
+	for w := range in.workloads {
 		if _, ok := present[w]; !ok && w.Kind == k && (namespace == "" || w.Namespace == namespace) {
-			in.drop(w, t)
+			rest = append(rest, w)
 		}
 	}
+	return rest
 }
 
 // open reports whether w waits for being read.

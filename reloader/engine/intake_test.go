@@ -818,7 +818,7 @@ func TestVerifyLeavesWhatIsNotKnown(t *testing.T) {
 	assert.True(t, in.open(web))
 }
 
-func TestDeletedExcept(t *testing.T) {
+func TestAllExcept(t *testing.T) {
 	in := newTestIntake(t)
 	other := reloader.Workload{Kind: web.Kind, Namespace: web.Namespace, Name: "other"}
 	settled(t, in, newApp(web))
@@ -826,11 +826,15 @@ func TestDeletedExcept(t *testing.T) {
 	in.observe(other, newApp(other).meta(), at(10))
 	require.False(t, in.allResolved())
 
-	in.deletedExcept(reloader.Deployment, "", map[reloader.Workload]struct{}{web: {}})
+	present := map[reloader.Workload]struct{}{web: {}}
+	assert.Equal(t, []reloader.Workload{other}, in.allExcept(reloader.Deployment, "", present))
+	assert.Equal(t, []reloader.Workload{other}, in.allExcept(reloader.Deployment, web.Namespace, present))
+	assert.Empty(t, in.allExcept(reloader.Deployment, "bank", present))
+	assert.ElementsMatch(t, []reloader.Workload{web, other}, in.allExcept(reloader.Deployment, "", nil))
+
+	in.deleted(other)
 	assert.True(t, in.allResolved())
 	assert.Len(t, in.workloads, 2)
-	in.deletedExcept(reloader.Deployment, "", nil)
-	assert.Len(t, in.workloads, 1)
 	assert.Equal(t, []reloader.Source{settings}, in.index.DependsOn(worker))
 }
 

@@ -24,7 +24,7 @@ type ledger struct {
 	workloads map[reloader.Workload]*dependent
 	// anyFresh is true if one of them has a moment in fresh.
 	anyFresh bool
-	// unread counts the sources without a fingerprint, by namespace.
+	// unread counts the sources that have yet to be read, where there are any.
 	unread map[shelf]int
 	// archive is where settled accounts are kept; nil before open, and for an
 	// engine that keeps none.
@@ -32,9 +32,9 @@ type ledger struct {
 	// searchers have name patterns, and have brought them in at that moment:
 	// the shelf has to be searched for what they match.
 	searchers map[shelf]map[reloader.Workload]moment
-	// suspended namespaces have been left, rejoined ones selected since the
-	// start.
-	suspended, rejoined map[string]struct{}
+	// selected are the namespaces in which sources have accounts, and whether
+	// they have been selected since the start; nil is all of them.
+	selected map[string]bool
 }
 
 func newLedger() *ledger {
@@ -93,7 +93,7 @@ func (l *ledger) join(w reloader.Workload, since moment, gained ...reloader.Sour
 func (l *ledger) created(s reloader.Source) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, suspended := l.suspended[s.Namespace]; l.sources[s] == nil && !suspended {
+	if l.sources[s] == nil && l.selects(s.Namespace) {
 		a := &account{read: true, absent: true}
 		l.remember(s, a)
 		l.sources[s] = a
@@ -204,11 +204,9 @@ func (l *ledger) look(s reloader.Source, c content, dependents func() []reloader
 		return nil, true
 	}
 	first, wasAbsent, newcomers := !a.read, a.absent, a.newcomers
-	if first {
-		a.read = true
-		l.unread[shelfOf(s)]--
-	}
+	l.lookedAt(s, a)
 	a.absent, a.newcomers, a.awaited = c.absent, nil, 0
+	a.unselected = a.unselected && c.absent
 	c, counts := l.counted(s, a, c)
 	if !counts {
 		return nil, false
@@ -383,9 +381,7 @@ func (l *ledger) forget(s reloader.Source, a *account) {
 	for w := range a.waiting {
 		delete(l.workloads[w].pending, s)
 	}
-	if !a.read {
-		l.unread[shelfOf(s)]--
-	}
+	l.lookedAt(s, a)
 	if l.archive != nil {
 		l.archive.Delete(s)
 	}

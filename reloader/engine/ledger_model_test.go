@@ -808,9 +808,7 @@ func (m *model) check() {
 		m.require(known, "%s is not forgotten", w)
 		m.require(len(d.pending) == 0, "%s has something pending", w)
 	}
-	for on, n := range m.ledger.unread {
-		m.require(n == 0, "%d unread on %v", n, on)
-	}
+	m.require(len(m.ledger.unread) == 0, "unread on %v", m.ledger.unread)
 }
 
 // checkDeletion checks that w has heard of the end of a source, if that counts

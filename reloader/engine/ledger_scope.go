@@ -2,18 +2,23 @@ package engine
 
 import "k8s-reloader/reloader"
 
-// rejoin notes that a namespace has been selected while the engine runs: what
-// is there from before, and the archive does not tell of, came in while nobody
-// looked.
-func (l *ledger) rejoin(namespace string) {
+// resume notes that a namespace is selected. If that comes late, while the engine
+// runs, then what is there from before, and the archive does not tell of, came in
+// while nobody looked.
+func (l *ledger) resume(namespace string, late bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.suspended, namespace)
-	put(&l.rejoined, namespace, struct{}{})
+	put(&l.selected, namespace, late)
+}
+
+// selects reports whether sources of a namespace have accounts. l.mu is held.
+func (l *ledger) selects(namespace string) bool {
+	_, selected := l.selected[namespace]
+	return selected || l.selected == nil
 }
 
 // suspend forgets everything in a namespace but what the archive knows of it,
-// as if the engine had died. Nothing gets an account there until it rejoins.
+// as if the engine had died. Nothing gets an account there until it resumes.
 func (l *ledger) suspend(namespace string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -32,14 +37,13 @@ func (l *ledger) suspend(namespace string) {
 		delete(l.unread, on)
 		delete(l.searchers, on)
 	}
-	delete(l.rejoined, namespace)
-	put(&l.suspended, namespace, struct{}{})
+	delete(l.selected, namespace)
 }
 
 // lookBackAt has the first look at s be one into the past, if it came in while
 // its namespace was not selected. l.mu is held.
 func (l *ledger) lookBackAt(s reloader.Source, a *account, since moment) {
-	if _, rejoined := l.rejoined[s.Namespace]; rejoined && since == (moment{}) && l.archive != nil && !a.read {
+	if l.selected[s.Namespace] && since == (moment{}) && l.archive != nil && !a.read {
 		if a.past = unknown; a.current != "" {
 			a.past = archived
 		}
@@ -53,9 +57,8 @@ func (l *ledger) setAside(sources ...reloader.Source) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range sources {
-		if a := l.sources[s]; a != nil && !a.read {
-			a.read = true
-			l.unread[shelfOf(s)]--
+		if a := l.sources[s]; a != nil {
+			l.lookedAt(s, a)
 		}
 	}
 }
@@ -68,6 +71,6 @@ func (l *ledger) unselected(s reloader.Source) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if a := l.sources[s]; a != nil {
-		a.absent, a.past, a.newcomers = false, none, nil
+		a.absent, a.past, a.newcomers, a.unselected = false, none, nil, true
 	}
 }

@@ -23,8 +23,16 @@ type lenders struct {
 
 // lent is a template that somebody borrows.
 type lent struct {
+	// newest is the last edition of which an event has told; told counts them.
 	newest    edition
+	told      int
 	borrowers map[reloader.Workload]struct{}
+}
+
+// loan is what was read of a lender, after events had told of so many editions.
+type loan struct {
+	edition
+	told int
 }
 
 // edition is one state of a template, as far as it matters: the generation
@@ -32,7 +40,7 @@ type lent struct {
 type edition struct {
 	uid        types.UID
 	generation int64
-	// at is a moment at which it was like this.
+	// at is a moment at which it was like this, as far as an event has told.
 	at moment
 }
 
@@ -49,8 +57,9 @@ func newLenders() *lenders {
 }
 
 // borrow notes whose template w uses, before that is read; the lender of one
-// that has a template of its own is the zero Workload.
-func (l *lenders) borrow(w, lender reloader.Workload) {
+// that has a template of its own is the zero Workload. It returns of how many
+// editions of that lender events have told.
+func (l *lenders) borrow(w, lender reloader.Workload) (told int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if before, ok := l.of[w]; ok && before != lender {
@@ -60,13 +69,14 @@ func (l *lenders) borrow(w, lender reloader.Workload) {
 		}
 	}
 	if lender == (reloader.Workload{}) {
-		return
+		return 0
 	}
 	l.of[w] = lender
 	if l.lent[lender] == nil {
 		l.lent[lender] = &lent{borrowers: map[reloader.Workload]struct{}{}}
 	}
 	l.lent[lender].borrowers[w] = struct{}{}
+	return l.lent[lender].told
 }
 
 // serve reports whether w is known to borrow.
@@ -83,10 +93,10 @@ func (l *lenders) seen(lender reloader.Workload, now edition) []reloader.Workloa
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	of := l.lent[lender]
-	if of == nil || of.newest.same(now) {
+	if of == nil || of.told > 0 && of.newest.same(now) {
 		return nil
 	}
-	of.newest = now
+	of.newest, of.told = now, of.told+1
 	borrowers := make([]reloader.Workload, 0, len(of.borrowers))
 	for w := range of.borrowers {
 		borrowers = append(borrowers, w)
@@ -94,13 +104,13 @@ func (l *lenders) seen(lender reloader.Workload, now edition) []reloader.Workloa
 	return borrowers
 }
 
-// newer returns the moment of an edition that events have told of since w has
-// read that one; false if there is none.
-func (l *lenders) newer(w reloader.Workload, read edition) (moment, bool) {
+// newer returns the moment of another edition, if events have told of one since
+// before w has read this one; false if they have not.
+func (l *lenders) newer(w reloader.Workload, read loan) (moment, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	of := l.lent[l.of[w]]
-	if of == nil || of.newest.same(read) || !of.newest.at.after(read.at) {
+	if of == nil || of.told == read.told || of.newest.same(read.edition) {
 		return moment{}, false
 	}
 	return of.newest.at, true
@@ -108,21 +118,22 @@ func (l *lenders) newer(w reloader.Workload, read edition) (moment, bool) {
 
 // complete reads the template that m borrows. One whose lender is not there, or
 // is none that is known, has an empty template.
-func (e *Engine) complete(ctx context.Context, m *kind.Manifest) (edition, error) {
-	e.lenders.borrow(m.Workload(), m.Lender)
+func (e *Engine) complete(ctx context.Context, m *kind.Manifest) (loan, error) {
+	read := loan{told: e.lenders.borrow(m.Workload(), m.Lender)}
 	k, ok := kind.ByName(m.Lender.Kind)
 	if !m.Borrows || !ok {
-		return edition{}, nil
+		return read, nil
 	}
 	lender, err := e.client.workload(ctx, k, m.Lender)
 	switch {
 	case apierrors.IsNotFound(err):
-		return edition{}, nil
+		return read, nil
 	case err != nil:
-		return edition{}, err
+		return loan{}, err
 	}
 	m.Template = lender.Template
-	return editionOf(lender.Meta, moment{version: versionOf(lender.Meta.ResourceVersion)}), nil
+	read.edition = editionOf(lender.Meta, moment{})
+	return read, nil
 }
 
 // lenderSeen has those resolved again who borrow the template of w.
@@ -133,10 +144,9 @@ func (e *Engine) lenderSeen(w reloader.Workload, meta metav1.Object, at moment) 
 	}
 }
 
-// lenderGone does so when w is deleted, which may be a borrower, too.
-func (e *Engine) lenderGone(w reloader.Workload, meta metav1.Object) {
+// lenderGone does so when w is gone since that moment; it may be a borrower, too.
+func (e *Engine) lenderGone(w reloader.Workload, at moment) {
 	e.lenders.borrow(w, reloader.Workload{})
-	at := moment{version: versionOf(meta.GetResourceVersion())}
 	for _, borrower := range e.lenders.seen(w, edition{at: at}) {
 		e.intake.again(borrower, at)
 	}

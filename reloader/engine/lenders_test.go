@@ -25,17 +25,20 @@ func TestWhoHasToLookAtALenderAgain(t *testing.T) {
 	first, second := borrower("first"), borrower("second")
 	l := newLenders()
 	assert.Empty(t, l.seen(web, edition{uid: "a", generation: 1, at: at(1)}), "nobody borrows")
-	l.borrow(first, web)
+	read := loan{told: l.borrow(first, web), edition: edition{uid: "a", generation: 1}}
 	l.borrow(second, web)
+	_, ok := l.newer(first, read)
+	assert.False(t, ok, "nothing has happened since it was read")
 	assert.ElementsMatch(t, []reloader.Workload{first, second}, l.seen(web, edition{uid: "a", generation: 2, at: at(2)}))
 	assert.Empty(t, l.seen(web, edition{uid: "a", generation: 2, at: at(3)}), "a status is no news")
 
-	since, ok := l.newer(first, edition{uid: "a", generation: 1, at: at(1)})
+	since, ok := l.newer(first, read)
 	assert.True(t, ok)
 	assert.Equal(t, at(2), since)
-	_, ok = l.newer(first, edition{uid: "a", generation: 2, at: at(2)})
-	assert.False(t, ok)
-	_, ok = l.newer(first, edition{uid: "a", generation: 3, at: at(4)})
+	read.generation = 2
+	_, ok = l.newer(first, read)
+	assert.False(t, ok, "it is what was read")
+	_, ok = l.newer(first, loan{told: l.borrow(first, web), edition: edition{uid: "a", generation: 3}})
 	assert.False(t, ok, "its event comes")
 
 	l.borrow(second, reloader.Workload{})
@@ -47,33 +50,54 @@ func TestWhoHasToLookAtALenderAgain(t *testing.T) {
 	assert.Empty(t, l.of)
 }
 
-// A Rollout is resolved by way of the Deployment that it names, and again when
-// that one changes, also while it is being read.
-func TestABorrowedTemplateIsFollowed(t *testing.T) {
-	lender := newApp(web)
-	var e *Engine
-	meanwhile := func() {}
-	server := play(t, func(r request) (int, http.Header, any) {
-		switch r.path {
-		case "/apis/argoproj.io/v1alpha1/namespaces/shop/rollouts/rolls":
-			return http.StatusOK, nil, map[string]any{
-				"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout",
-				"metadata": map[string]any{"namespace": "shop", "name": "rolls", "uid": "first", "generation": 1, "annotations": map[string]any{keys.Auto: "true"}},
-				"spec":     map[string]any{"workloadRef": map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}},
-			}
-		case "/apis/apps/v1/namespaces/shop/deployments/web":
-			o := lender.object()
-			o.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"})
-			meanwhile()
-			return http.StatusOK, nil, o
+// lending is an engine that has resolved the Rollout rolls by way of the
+// Deployment web, which is as lender says; nil is not there. during is called
+// once for each time that it is set, when web has been read and before that is
+// answered.
+func lending(t *testing.T, lender **app, during *func()) *Engine {
+	t.Helper()
+	rolls := map[string]any{
+		"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout",
+		"metadata": map[string]any{"namespace": "shop", "name": "rolls", "uid": "first", "generation": 1, "annotations": map[string]any{keys.Auto: "true"}},
+		"spec":     map[string]any{"workloadRef": map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}},
+	}
+	all := map[string]any{"/apis/argoproj.io/v1alpha1/namespaces/shop/rollouts/rolls": rolls}
+	for _, k := range kind.All() {
+		list := map[string]any{"apiVersion": k.Resource.GroupVersion().String(), "kind": string(k.Name) + "List"}
+		if k.Name == reloader.Rollout {
+			list["items"] = []any{rolls}
 		}
-		return failure(apierrors.NewNotFound(schema.GroupResource{Resource: "any"}, r.path))
+		all[listPath(k)] = list
+	}
+	server := play(t, func(r request) (int, http.Header, any) {
+		if r.path != "/apis/apps/v1/namespaces/shop/deployments/web" {
+			return http.StatusOK, nil, all[r.path]
+		}
+		read := *lender
+		if f := *during; f != nil {
+			*during = nil
+			f()
+		}
+		if read == nil {
+			return failure(apierrors.NewNotFound(schema.GroupResource{Resource: "deployments"}, "web"))
+		}
+		o := read.object()
+		o.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"})
+		return http.StatusOK, nil, o
 	})
-	e = newTestEngine(t, server.config, new(told))
-	w := borrower("rolls")
-	e.intake.observe(w, &metav1.ObjectMeta{
+	e := newTestEngine(t, server.config, new(told))
+	e.intake.observe(borrower("rolls"), &metav1.ObjectMeta{
 		Namespace: "shop", Name: "rolls", UID: "first", Generation: 1, Annotations: map[string]string{keys.Auto: "true"},
 	}, at(10))
+	return e
+}
+
+// A Rollout is resolved by way of the Deployment that it names, and again when
+// that one changes.
+func TestABorrowedTemplateIsFollowed(t *testing.T) {
+	lender := new(newApp(web))
+	e := lending(t, &lender, new(func()))
+	w := borrower("rolls")
 	require.NoError(t, resolveQueued(t, e))
 	assert.Equal(t, []reloader.Source{settings}, e.index.DependsOn(w))
 
@@ -81,19 +105,68 @@ func TestABorrowedTemplateIsFollowed(t *testing.T) {
 	e.lenderSeen(web, lender.meta(), at(20))
 	require.NoError(t, resolveQueued(t, e))
 	assert.ElementsMatch(t, []reloader.Source{settings, configMap("more")}, e.index.DependsOn(w))
+}
 
-	// What is read here is old by the time it arrives.
-	lender.generation, lender.version = 3, "30"
-	e.lenderSeen(web, lender.meta(), at(30))
-	meanwhile = func() {
-		meanwhile = func() {}
-		lender.configMaps, lender.generation, lender.version = []string{"more"}, 4, "40"
-		e.lenderSeen(web, lender.meta(), at(40))
+// What has been read of a lender may be old by the time it arrives.
+func TestALenderThatChangesWhileItIsRead(t *testing.T) {
+	edited := newApp(web).with(func(a *app) { a.configMaps, a.generation, a.version = []string{"more"}, 2, "40" })
+	tests := map[string]struct {
+		// happens while web is read, given the feed of Deployments.
+		happens func(t *testing.T, e *Engine, f *feed)
+		// after is what is there then, and since when.
+		after     *app
+		wantSince uint64
+	}{
+		"by an edit": {
+			happens: func(t *testing.T, _ *Engine, f *feed) { require.NoError(t, f.Update(metaOf(edited))) },
+			after:   &edited, wantSince: 40,
+		},
+		"by its end": {
+			happens:   func(t *testing.T, _ *Engine, f *feed) { require.NoError(t, f.Delete(metaOf(edited))) },
+			wantSince: 40,
+		},
+		"by its end, of which a list tells": {
+			happens:   func(t *testing.T, _ *Engine, f *feed) { require.NoError(t, f.Replace(nil, "50")) },
+			wantSince: 10,
+		},
 	}
-	require.NoError(t, resolveQueued(t, e))
-	assert.Equal(t, []reloader.Source{configMap("more")}, e.index.DependsOn(w))
-	assert.True(t, e.intake.allResolved())
-	assert.Equal(t, at(40), e.intake.workloads[w].since)
+	passes := map[string]func(t *testing.T, e *Engine){
+		"for the first time": func(t *testing.T, e *Engine) { require.NoError(t, resolveQueued(t, e)) },
+		"for a borrower that has changed": func(t *testing.T, e *Engine) {
+			e.intake.again(borrower("rolls"), at(30))
+			require.NoError(t, resolveQueued(t, e))
+		},
+		"to verify the index": func(t *testing.T, e *Engine) { require.NoError(t, e.Verify(t.Context())) },
+	}
+	for name, tc := range tests {
+		for pass, read := range passes {
+			t.Run(name+", "+pass, func(t *testing.T) {
+				lender, during := new(newApp(web)), new(func())
+				e := lending(t, &lender, during)
+				f := e.workloadFeed(kindOf(t, web), area{})
+				require.NoError(t, f.Add(metaOf(*lender)))
+				if pass != "for the first time" {
+					require.NoError(t, resolveQueued(t, e))
+				}
+				*during = func() {
+					lender = tc.after
+					tc.happens(t, e, f)
+					if pass == "to verify the index" {
+						// Workers are faster than the pass.
+						require.NoError(t, resolveQueued(t, e))
+					}
+				}
+				read(t, e)
+				var want []reloader.Source
+				if tc.after != nil {
+					want = []reloader.Source{configMap("more")}
+				}
+				assert.Equal(t, want, e.index.DependsOn(borrower("rolls")))
+				assert.True(t, e.intake.allResolved())
+				assert.Equal(t, tc.wantSince, e.intake.workloads[borrower("rolls")].since.version)
+			})
+		}
+	}
 }
 
 // A list does not bring what others lend: it is made once all the same, and not

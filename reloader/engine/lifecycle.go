@@ -129,9 +129,10 @@ func (l *ledger) counted(s reloader.Source, a *account, c content) (content, boo
 }
 
 // countsDeletion reports whether it is a change that s is not there. What was
-// never there cannot be missed. l.mu is held.
+// never there cannot be missed, and what its labels left alone is not. l.mu is
+// held.
 func (l *ledger) countsDeletion(s reloader.Source, a *account) bool {
-	return l.lifecycle.onDelete && s.Kind != reloader.SecretProviderClass && a.current != ""
+	return l.lifecycle.onDelete && s.Kind != reloader.SecretProviderClass && a.current != "" && !a.unselected
 }
 
 // countsCreation reports whether it is a change that s has come into being.

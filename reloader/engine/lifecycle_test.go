@@ -7,11 +7,13 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/fingerprint"
+	"k8s-reloader/reloader/scope"
 )
 
 func TestADeletionIsOneMoreContent(t *testing.T) {
@@ -108,6 +110,64 @@ func TestAnEndThatIsIgnored(t *testing.T) {
 		assert.Equal(t, annotations[keys.Ignore] == "true", len(e.ledger.due(web)) == 0, "%v", annotations)
 		assert.Equal(t, wishes{match: annotations[keys.Match] == "true", ignore: annotations[keys.Ignore] == "true"},
 			wishesOf(e.ledger.wishes(settings).annotations(keys), keys))
+	}
+}
+
+// Nobody hears of what becomes of a source that labels leave alone: that a list
+// does not have it says nothing of its end.
+func TestTheEndOfASourceThatIsNotSelected(t *testing.T) {
+	selector, err := scope.ParseSelector("reloader=on")
+	require.NoError(t, err)
+	on := map[string]string{"reloader": "on"}
+	type state struct {
+		version, value string // without a version it is not there
+		labels         map[string]string
+		how            func(t *testing.T, f *feed, meta *metav1.PartialObjectMetadata)
+	}
+	seen := func(t *testing.T, f *feed, meta *metav1.PartialObjectMetadata) { require.NoError(t, f.Add(meta)) }
+	deleted := func(t *testing.T, f *feed, meta *metav1.PartialObjectMetadata) { require.NoError(t, f.Delete(meta)) }
+	missed := func(t *testing.T, f *feed, _ *metav1.PartialObjectMetadata) {
+		require.NoError(t, f.Replace(nil, "100"))
+	}
+	tests := map[string]struct {
+		then []state
+		want bool
+	}{
+		"it is selected, and gone when a list comes": {[]state{{how: missed}}, true},
+		"it is not, and stays":                       {[]state{{"6", "1", nil, deleted}, {"6", "1", nil, missed}}, false},
+		"it is not, and is gone when a list comes":   {[]state{{"6", "1", nil, deleted}, {how: missed}}, false},
+		"it is not, and is gone when two lists come": {[]state{{"6", "1", nil, deleted}, {how: missed}, {how: missed}}, false},
+		"it comes back as it was":                    {[]state{{"6", "1", nil, deleted}, {how: missed}, {"8", "1", on, seen}}, false},
+		"it comes back as something else":            {[]state{{"6", "1", nil, deleted}, {how: missed}, {"8", "2", on, seen}}, true},
+		"it is selected again, and gone then":        {[]state{{"6", "1", nil, deleted}, {"7", "1", on, seen}, {how: missed}}, true},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			now := state{version: "5", value: "1", labels: on}
+			object := func() corev1.ConfigMap {
+				o := configMapObject("settings", now.version, now.value)
+				o.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}
+				o.Labels = now.labels
+				return o
+			}
+			server := play(t, func(request) (int, http.Header, any) {
+				if now.version == "" {
+					return failure(apierrors.NewNotFound(corev1.Resource("configmaps"), "settings"))
+				}
+				return http.StatusOK, nil, object()
+			})
+			e := newTestEngine(t, server.config, new(told))
+			e.scope.SourceSelector = selector
+			e.ledger.lifecycle.onDelete = true
+			e.intake.observe(web, newApp(web).recorded(t).meta(), moment{})
+			f := e.sourceFeed(reloader.ConfigMap, area{})
+			require.NoError(t, readQueued(t, e))
+			for _, now = range tc.then {
+				now.how(t, f, &metav1.PartialObjectMetadata{ObjectMeta: object().ObjectMeta})
+				require.NoError(t, readQueued(t, e))
+			}
+			assert.Equal(t, tc.want, len(e.ledger.due(web)) > 0)
+		})
 	}
 }
 

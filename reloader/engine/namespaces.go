@@ -121,8 +121,8 @@ func (in *intake) join(namespace string) (list bool) {
 	in.selection.namespaces[namespace] = nil
 	if in.selection.started {
 		in.selection.namespaces[namespace] = &joining{touched: map[reloader.Workload]struct{}{}}
-		in.ledger.rejoin(namespace)
 	}
+	in.ledger.resume(namespace, in.selection.started)
 	return in.selection.started
 }
 
@@ -239,7 +239,7 @@ func (e *Engine) namespaceLeaves(name string) {
 		f.mu.Lock()
 		for _, w := range left {
 			if w.Kind == f.kind {
-				f.deleted(&metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: w.Name}})
+				e.forget(w, moment{})
 			}
 		}
 		f.mu.Unlock()

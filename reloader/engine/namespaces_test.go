@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"net/http"
 	"sync"
 	"testing"
@@ -195,6 +196,22 @@ func TestANamespaceThatLeavesWhileItJoinsStaysOut(t *testing.T) {
 	assert.Empty(t, e.intake.selected())
 }
 
+// What we have paused is resumed after its namespace has left; there is nothing to
+// resume of what is gone.
+func TestWhatIsPausedWhenItsNamespaceLeavesIsLookedAtWhileItIsThere(t *testing.T) {
+	e := selecting(t, listing(t, nil), false)
+	a := newApp(web).with(func(a *app) { a.annotations[keys.PausedAt] = "2026-01-02T03:04:05Z" }).recorded(t)
+	require.NoError(t, e.workloads[0].Add(metaOf(a)))
+	e.namespaceLeaves("shop")
+	marks, concerned := e.pauses.of(web)
+	assert.True(t, concerned && marks.left)
+	assert.Equal(t, []reloader.Workload{web}, drain(e.queues.workloads))
+
+	require.NoError(t, e.workloads[0].Delete(metaOf(a)))
+	assert.Empty(t, e.pauses.concerned)
+	assert.Zero(t, e.pauses.count())
+}
+
 func TestAJoinThatFailsIsTriedAgain(t *testing.T) {
 	down, refused := true, false
 	a := newApp(web).recorded(t)
@@ -276,17 +293,44 @@ func TestLeavingTakesNothingFromTheArchive(t *testing.T) {
 	}
 }
 
+// Namespaces come and go for as long as the engine runs.
+func TestNamespacesThatHaveGoneLeaveNothingInTheLedger(t *testing.T) {
+	e := selecting(t, listing(t, nil), true)
+	feed := e.namespaceFeed()
+	for i := range 10 {
+		name := fmt.Sprint("review-", i)
+		require.NoError(t, feed.Add(labelled(name, "on")))
+		a := newApp(reloader.Workload{Kind: reloader.Deployment, Namespace: name, Name: "web"}).recorded(t)
+		require.NoError(t, e.workloads[0].Add(metaOf(a)))
+		if i%2 == 0 {
+			require.NoError(t, e.workloads[0].Delete(metaOf(a)))
+		}
+		require.NoError(t, feed.Delete(labelled(name, "on")))
+	}
+	empty := newLedger()
+	empty.selected = map[string]bool{"shop": true}
+	assert.Equal(t, empty, e.ledger)
+}
+
 func TestTheWebhookHasOtherKeys(t *testing.T) {
 	e := newTestEngine(t, unreachable(t), new(told))
 	var lines []string
-	e.log = funcr.New(func(_, line string) { lines = append(lines, line) }, funcr.Options{})
+	e.log = funcr.New(func(_, line string) {
+		lines = append(lines, line)
+		if assert.True(t, e.intake.mu.TryLock(), "nobody is told under the lock") {
+			e.intake.mu.Unlock()
+		}
+	}, funcr.Options{})
+	observe := func(a app) {
+		require.NoError(t, e.workloadFeed(kindOf(t, a.workload), area{}).Update(metaOf(a)))
+	}
 	foreign := func(r *record.Record) { r.Keys = "others" }
 
-	e.intake.observe(worker, newApp(worker).meta(), moment{})
-	e.intake.observe(web, newApp(web).recorded(t, func(r *record.Record) { r.Generation = 7 }).meta(), moment{})
+	observe(newApp(worker))
+	observe(newApp(web).recorded(t, func(r *record.Record) { r.Generation = 7 }))
 	assert.Empty(t, lines, "no record, or one for another generation, tells nothing")
-	e.intake.observe(web, newApp(web).with(func(a *app) { a.generation = 2 }).recorded(t, foreign).meta(), moment{})
-	e.intake.observe(worker, newApp(worker).with(func(a *app) { a.generation = 2 }).recorded(t, foreign).meta(), moment{})
+	observe(newApp(web).with(func(a *app) { a.generation = 2 }).recorded(t, foreign))
+	observe(newApp(worker).with(func(a *app) { a.generation = 2 }).recorded(t, foreign))
 	require.Len(t, lines, 1, "once")
 	assert.Contains(t, lines[0], "start it with the same annotation flags")
 	assert.Contains(t, lines[0], web.String())

@@ -68,15 +68,6 @@ func (e *Engine) pauseGone(w reloader.Workload) {
 	e.metrics.Paused(e.pauses.count())
 }
 
-// pauseGoneExcept forgets the Deployments of a namespace that are not in
-// present, if that is all of its workloads of kind k; an empty namespace is all.
-func (e *Engine) pauseGoneExcept(k reloader.WorkloadKind, namespace string, present map[reloader.Workload]struct{}) {
-	if k == reloader.Deployment {
-		e.pauses.goneExcept(namespace, present)
-		e.metrics.Paused(e.pauses.count())
-	}
-}
-
 // pause is what a look at a Deployment has shown, for the reload that follows.
 type pause struct {
 	// waits is true if the reload has to wait; it is in the queue again.

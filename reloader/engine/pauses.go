@@ -75,13 +75,13 @@ func (p *pauses) of(w reloader.Workload) (pauseMarks, bool) {
 	return marks, ok
 }
 
-// leave notes that the namespace of w is not watched any more. It reports
-// whether w has to be looked at.
+// leave notes that the namespace of w is not watched any more; of one that has
+// left already, that it is gone. It reports whether w has to be looked at.
 func (p *pauses) leave(w reloader.Workload) (look bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	marks := p.concerned[w]
-	if !marks.hasAt && !marks.owned {
+	if !marks.hasAt && !marks.owned || marks.left {
 		p.forget(w)
 		return false
 	}
@@ -103,18 +103,6 @@ func (p *pauses) forget(w reloader.Workload) {
 		p.within--
 	}
 	delete(p.concerned, w)
-}
-
-// goneExcept forgets all of a namespace, or of all namespaces if that is empty,
-// that are not in present.
-func (p *pauses) goneExcept(namespace string, present map[reloader.Workload]struct{}) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for w := range p.concerned {
-		if _, ok := present[w]; !ok && (namespace == "" || w.Namespace == namespace) {
-			p.forget(w)
-		}
-	}
 }
 
 // count returns how many Deployments are within a pause period.

@@ -46,12 +46,25 @@ func (l *ledger) notFound(sources []reloader.Source) (absent []reloader.Source) 
 	defer l.mu.Unlock()
 	for _, s := range sources {
 		if a := l.sources[s]; a != nil && !a.read {
-			a.read, a.absent, a.newcomers = true, true, nil
-			l.unread[shelfOf(s)]--
+			l.lookedAt(s, a)
+			a.absent, a.newcomers = true, nil
 			absent = append(absent, s)
 		}
 	}
 	return absent
+}
+
+// lookedAt notes that nobody waits for the first look at s any more. l.mu is
+// held.
+func (l *ledger) lookedAt(s reloader.Source, a *account) {
+	if a.read {
+		return
+	}
+	a.read = true
+	on := shelfOf(s)
+	if l.unread[on]--; l.unread[on] == 0 {
+		delete(l.unread, on)
+	}
 }
 
 // unreadOn counts the sources on a shelf that have not been read.
@@ -79,12 +92,7 @@ func (l *ledger) takeUnread(on shelf) []reloader.Source {
 func (l *ledger) allRead() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, n := range l.unread {
-		if n > 0 {
-			return false
-		}
-	}
-	return len(l.searchers) == 0
+	return len(l.unread) == 0 && len(l.searchers) == 0
 }
 
 // known returns the sources of a kind that have an account.

@@ -12,25 +12,37 @@ import (
 )
 
 // verifyRegularly compares the index with the workloads themselves from time
-// to time, at moments that two engines do not share.
+// to time, unless that is switched off, and sweeps, at moments that two engines
+// do not share.
 func (e *Engine) verifyRegularly(ctx context.Context) {
-	if e.verifyInterval < 0 {
-		e.tidy(ctx)
-		return
+	interval := e.verifyInterval
+	if interval < 0 {
+		interval = defaultVerifyInterval
 	}
 	const spread = 0.4
 	for {
-		timer := e.clock.NewTimer(wait.Jitter(time.Duration(float64(e.verifyInterval)*(1-spread/2)), spread))
+		timer := e.clock.NewTimer(wait.Jitter(time.Duration(float64(interval)*(1-spread/2)), spread))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return
 		case <-timer.C():
 		}
-		if err := e.Verify(ctx); err != nil && ctx.Err() == nil {
-			e.log.Error(err, "could not verify the index; the next pass will")
+		if e.verifyInterval > 0 {
+			if err := e.Verify(ctx); err != nil && ctx.Err() == nil {
+				e.log.Error(err, "could not verify the index; the next pass will")
+			}
 		}
+		e.sweep(ctx)
 	}
+}
+
+// sweep forgets what is of no use any more and of which no event tells.
+func (e *Engine) sweep(ctx context.Context) {
+	e.ledger.sweep(e.index.Depended)
+	e.limits.sweep()
+	e.births.forget()
+	e.tidy(ctx)
 }
 
 // Verify reads all workloads, a chunk at a time, and corrects and reports what
@@ -41,12 +53,17 @@ func (e *Engine) Verify(ctx context.Context) error {
 	for _, k := range e.kinds() {
 		for _, in := range e.verified() {
 			err := e.client.workloads(ctx, k, in, func(m *kind.Manifest) {
-				if _, err := e.complete(ctx, m); err != nil {
+				w := m.Workload()
+				read, err := e.complete(ctx, m)
+				if err != nil {
 					// The next pass comes, and an event before it if there is need.
-					e.log.Error(err, "cannot verify", "workload", m.Workload().String())
+					e.log.Error(err, "cannot verify", "workload", w.String())
 					return
 				}
-				if w := m.Workload(); e.intake.verify(m) {
+				if _, changed := e.lenders.newer(w, read); changed {
+					return // its event has had w read again
+				}
+				if e.intake.verify(m) {
 					e.reporter.Corrected(w)
 					e.log.Info("corrected the index", "workload", w.String())
 				}
@@ -54,14 +71,10 @@ func (e *Engine) Verify(ctx context.Context) error {
 			if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
 				continue // its feed tells, if there is something to tell
 			}
+			// What cannot be listed keeps nothing else from being verified.
 			failed = errors.Join(failed, err)
 		}
 	}
-	// What cannot be listed keeps nothing else from being verified.
-	e.ledger.sweep(e.index.Depended)
-	e.limits.sweep()
-	e.births.forget()
-	e.tidy(ctx)
 	return failed
 }
 

@@ -41,7 +41,8 @@ type feed struct {
 	seen func(meta *metav1.PartialObjectMetadata, how arrival, since moment)
 	// deleted is called for what is gone.
 	deleted func(meta *metav1.PartialObjectMetadata)
-	// listed is called after seen was called for everything there is.
+	// listed is called after seen was called for everything there is. What is
+	// not among the items has gone since newest.
 	listed func(items []any)
 
 	// settled is closed when the first list is handed on, or as soon as it is
@@ -234,7 +235,7 @@ func (e *Engine) workloadFeed(k kind.Kind, in area) *feed {
 	named := func(meta *metav1.PartialObjectMetadata) reloader.Workload {
 		return reloader.Workload{Kind: k.Name, Namespace: meta.Namespace, Name: meta.Name}
 	}
-	return e.newFeed(&feed{
+	f := e.newFeed(&feed{
 		resource: k.Resource,
 		area:     in,
 		kind:     k.Name,
@@ -247,7 +248,9 @@ func (e *Engine) workloadFeed(k kind.Kind, in area) *feed {
 				return
 			}
 			e.lenderSeen(w, meta, since)
-			e.intake.observe(w, meta, since)
+			if e.intake.observe(w, meta, since) {
+				e.tellOtherKeys(w)
+			}
 			e.pauseSeen(w, meta)
 			rounds, reload, by := e.rivals.seen(w, meta)
 			if rounds > 0 {
@@ -260,19 +263,28 @@ func (e *Engine) workloadFeed(k kind.Kind, in area) *feed {
 			}
 		},
 		deleted: func(meta *metav1.PartialObjectMetadata) {
-			e.intake.deleted(named(meta))
-			e.rivals.gone(named(meta))
-			e.attempts.over(named(meta))
-			e.lenderGone(named(meta), meta)
-			e.pauseGone(named(meta))
-		},
-		listed: func(items []any) {
-			present := make(map[reloader.Workload]struct{}, len(items))
-			for _, item := range items {
-				present[named(item.(*metav1.PartialObjectMetadata))] = struct{}{}
-			}
-			e.intake.deletedExcept(k.Name, in.namespace, present)
-			e.pauseGoneExcept(k.Name, in.namespace, present)
+			e.forget(named(meta), moment{version: versionOf(meta.ResourceVersion)})
 		},
 	})
+	f.listed = func(items []any) {
+		present := make(map[reloader.Workload]struct{}, len(items))
+		for _, item := range items {
+			present[named(item.(*metav1.PartialObjectMetadata))] = struct{}{}
+		}
+		for _, w := range e.intake.allExcept(k.Name, in.namespace, present) {
+			e.forget(w, moment{version: f.newest})
+		}
+	}
+	return f
+}
+
+// forget drops what is known of w, which is gone since that moment, or whose
+// namespace is not watched any more. How often it was reloaded stays: a Job goes
+// with each reload.
+func (e *Engine) forget(w reloader.Workload, since moment) {
+	e.intake.deleted(w)
+	e.rivals.gone(w)
+	e.attempts.over(w)
+	e.lenderGone(w, since)
+	e.pauseGone(w)
 }

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/report"
 )
 
 func TestAFeedHandsOnWhatTheWatchBrings(t *testing.T) {
@@ -95,6 +96,73 @@ func TestAListTellsWhatIsGone(t *testing.T) {
 	require.NoError(t, e.workloadFeed(kindOf(t, web), area{}).Replace(nil, "20"))
 	assert.Zero(t, e.Stats())
 	assert.Empty(t, e.ledger.sources)
+}
+
+// However the engine comes to know that a workload is gone, nothing of it stays,
+// and who borrows its template looks for it.
+func TestNothingStaysOfAWorkloadThatIsGone(t *testing.T) {
+	rolls := borrower("rolls")
+	paused := newApp(web).with(func(a *app) { a.annotations[keys.PausePeriod] = "5m" }).recorded(t)
+	tests := map[string]struct {
+		// goes has a workload go, given the feed that covers it.
+		goes func(t *testing.T, e *Engine, f *feed, w reloader.Workload)
+		// wantAgain is who looks for the template of web then.
+		wantAgain []reloader.Workload
+	}{
+		"an event tells": {
+			func(t *testing.T, _ *Engine, f *feed, w reloader.Workload) {
+				require.NoError(t, f.Delete(metaOf(newApp(w))))
+			}, []reloader.Workload{rolls},
+		},
+		"a list does not have it": {
+			func(t *testing.T, _ *Engine, f *feed, _ reloader.Workload) { require.NoError(t, f.Replace(nil, "20")) },
+			[]reloader.Workload{rolls},
+		},
+		"its API is not served any more": {
+			func(_ *testing.T, _ *Engine, f *feed, _ reloader.Workload) { f.gone() },
+			[]reloader.Workload{rolls},
+		},
+		"its namespace is not selected any more": {
+			func(_ *testing.T, e *Engine, _ *feed, _ reloader.Workload) { e.namespaceLeaves("shop") }, nil,
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			e := selecting(t, listing(t, nil), false)
+			feedOf := func(w reloader.Workload) *feed {
+				i := slices.IndexFunc(e.workloads, func(f *feed) bool { return f.kind == w.Kind })
+				require.GreaterOrEqual(t, i, 0)
+				return e.workloads[i]
+			}
+			for _, a := range []app{paused, newApp(rolls).recorded(t)} {
+				require.NoError(t, feedOf(a.workload).Add(metaOf(a)))
+				reload := report.Reload{Workload: a.workload, UID: a.uid}
+				e.rivals.reloaded(reload, 1, nil)
+				e.attempts.lost(attempt{reload: reload})
+			}
+			e.lenders.borrow(rolls, web)
+			e.lenderSeen(web, paused.meta(), at(10))
+			drain(e.queues.resolve)
+
+			tc.goes(t, e, feedOf(web), web)
+			assert.Empty(t, e.pauses.concerned)
+			assert.NotContains(t, e.intake.workloads, web)
+			assert.NotContains(t, e.rivals.patched, web)
+			assert.NotContains(t, e.attempts.last, web)
+			assert.Equal(t, tc.wantAgain, drain(e.queues.resolve))
+			if len(tc.wantAgain) > 0 {
+				assert.Equal(t, at(10), e.intake.workloads[rolls].since, "the event of before tells when it may have gone")
+			}
+
+			tc.goes(t, e, feedOf(rolls), rolls)
+			assert.Empty(t, e.intake.workloads)
+			assert.Empty(t, e.rivals.patched)
+			assert.Empty(t, e.attempts.last)
+			assert.Empty(t, e.lenders.of)
+			assert.Empty(t, e.lenders.lent)
+			assert.True(t, e.intake.allResolved())
+		})
+	}
 }
 
 // shelfOfConfigMaps serves a list of ConfigMaps with these versions and values.
