@@ -253,6 +253,7 @@ func TestWhatIsKeptOfAClass(t *testing.T) {
 			t.Run("when the namespace is selected again", func(t *testing.T) {
 				e, f, _ := watching(t, nil)
 				e.intake.deleted(web)
+				e.ledger.resume("shop", false)
 				e.ledger.suspend("shop")
 				if !tc.unlisted {
 					require.NoError(t, f.Replace(tc.listed, "12"))
@@ -260,7 +261,7 @@ func TestWhatIsKeptOfAClass(t *testing.T) {
 				kept := pages{vault(): entry(5, "a")}
 				e.ledger.open(kept, false)
 				require.NoError(t, readQueued(t, e))
-				e.ledger.rejoin("shop")
+				e.ledger.resume("shop", true)
 				a := newApp(web).with(func(a *app) { a.annotations = map[string]string{keys.SecretProviderClassNamed: "vault"} })
 				e.intake.observe(web, a.recorded(t).meta(), moment{})
 				requireKept(t, e, kept)
