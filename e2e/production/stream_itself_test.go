@@ -6,25 +6,25 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	admissionv1 "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
 // deadWebhook has the API server ask one that nobody serves about the workloads
 // of the stream, until the test ends.
-func deadWebhook(t *testing.T, s *stream, name string, onFailure admissionv1.FailurePolicyType) {
+func deadWebhook(t *testing.T, s *stream, name string, onFailure admissionregistrationv1.FailurePolicyType) {
 	t.Helper()
-	nobody, none := "https://127.0.0.1:1/", admissionv1.SideEffectClassNone
+	nobody, none := "https://127.0.0.1:1/", admissionregistrationv1.SideEffectClassNone
 	configurations := shared.Client().AdmissionregistrationV1().ValidatingWebhookConfigurations()
-	made, err := configurations.Create(t.Context(), &admissionv1.ValidatingWebhookConfiguration{
+	made, err := configurations.Create(t.Context(), &admissionregistrationv1.ValidatingWebhookConfiguration{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "dead-"},
-		Webhooks: []admissionv1.ValidatingWebhook{{
+		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
 			Name:         name,
-			ClientConfig: admissionv1.WebhookClientConfig{URL: &nobody},
-			Rules: []admissionv1.RuleWithOperations{{
-				Operations: []admissionv1.OperationType{admissionv1.Create, admissionv1.Update},
-				Rule:       admissionv1.Rule{APIGroups: []string{"apps"}, APIVersions: []string{"v1"}, Resources: []string{"deployments"}},
+			ClientConfig: admissionregistrationv1.WebhookClientConfig{URL: &nobody},
+			Rules: []admissionregistrationv1.RuleWithOperations{{
+				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update},
+				Rule:       admissionregistrationv1.Rule{APIGroups: []string{"apps"}, APIVersions: []string{"v1"}, Resources: []string{"deployments"}},
 			}},
 			NamespaceSelector:       &metav1.LabelSelector{MatchLabels: map[string]string{"kubernetes.io/metadata.name": s.namespace}},
 			FailurePolicy:           &onFailure,
@@ -62,7 +62,7 @@ func TestTheStreamSeesWhatItIsFor(t *testing.T) {
 	t.Run("requests that the API server let pass", func(t *testing.T) {
 		count := s.watch(t, "a webhook that fails open", func() {
 			before := failedOpen(t)
-			deadWebhook(t, s, validating, admissionv1.Ignore)
+			deadWebhook(t, s, validating, admissionregistrationv1.Ignore)
 			require.Eventually(t, func() bool { return failuresSince(t, before)[validating] > 0 }, soon, often)
 		})
 		assert.Empty(t, count.refused)
@@ -83,7 +83,7 @@ func TestTheStreamSeesWhatItIsFor(t *testing.T) {
 	})
 	t.Run("requests that are refused", func(t *testing.T) {
 		count := s.watch(t, "a webhook that fails closed", func() {
-			deadWebhook(t, s, "closed.example.com", admissionv1.Fail)
+			deadWebhook(t, s, "closed.example.com", admissionregistrationv1.Fail)
 			require.Eventually(t, func() bool { return len(s.peek().refused) > 0 }, soon, often)
 		})
 		require.NotEmpty(t, count.refused)

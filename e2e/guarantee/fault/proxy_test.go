@@ -191,7 +191,8 @@ func TestFaultsAreWhatTheyAreCountedAs(t *testing.T) {
 					}
 				}
 				before = after
-				require.Equal(t, tc.want[drawn], seen{status, b.upstream.carriedOut(patchPath(i))}, "%q: %v", drawn, err)
+				saw := seen{status, b.upstream.carriedOut(patchPath(i))}
+				require.Equal(t, tc.want[drawn], saw, "%q: %v", drawn, err)
 				got[drawn]++
 			}
 			for k := range tc.want {
