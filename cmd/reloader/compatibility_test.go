@@ -177,6 +177,57 @@ func TestThePageListsWhatThereIs(t *testing.T) {
 	}
 }
 
+// What the page calls the same has the same default, too: a command line that
+// leaves a flag out means what it always meant.
+func TestDefaultsOfFlags(t *testing.T) {
+	want := map[string]string{
+		"auto-annotation":                  "reloader.stakater.com/auto",
+		"auto-reload-all":                  "false",
+		"auto-search-annotation":           "reloader.stakater.com/search",
+		"breaker-reloads":                  "10",
+		"checkpoint":                       "",
+		"coalesce-window":                  "1s",
+		"configmap-annotation":             "configmap.reloader.stakater.com/reload",
+		"configmap-auto-annotation":        "configmap.reloader.stakater.com/auto",
+		"enable-csi-integration":           "false",
+		"enable-ha":                        "false",
+		"enable-pprof":                     "false",
+		"fingerprint-key-secret":           "",
+		"follow-all-references":            "false",
+		"ignore-annotation":                "reloader.stakater.com/ignore",
+		"ignored-workload-types":           "[]",
+		"is-Argo-Rollouts":                 "false",
+		"is-argo-rollouts":                 "false",
+		"kubeconfig":                       "",
+		"listen-address":                   ":9090",
+		"log-format":                       "",
+		"log-level":                        "info",
+		"max-concurrent-rollouts":          "0",
+		"max-reloads-per-second":           "0",
+		"namespace-selector":               "[]",
+		"namespaces":                       "[]",
+		"namespaces-to-ignore":             "[]",
+		"pause-deployment-annotation":      "deployment.reloader.stakater.com/pause-period",
+		"pause-deployment-time-annotation": "deployment.reloader.stakater.com/paused-at",
+		"pprof-addr":                       ":6060",
+		"reload-on-create":                 "false",
+		"reload-on-delete":                 "false",
+		"reload-strategy":                  "env-vars",
+		"rerun-finished-jobs":              "false",
+		"resource-label-selector":          "[]",
+		"resources-to-ignore":              "[]",
+		"search-match-annotation":          "reloader.stakater.com/match",
+		"secret-annotation":                "secret.reloader.stakater.com/reload",
+		"secret-auto-annotation":           "secret.reloader.stakater.com/auto",
+		"sync-after-restart":               "false",
+		"verify-interval":                  "6h0m0s",
+		"webhook-url":                      "",
+	}
+	got := map[string]string{}
+	newEngineCommand().Flags().VisitAll(func(f *pflag.Flag) { got[f.Name] = f.DefValue })
+	assert.Equal(t, want, got)
+}
+
 func TestThePathsOfThePageAnswer(t *testing.T) {
 	served := map[bool]http.Handler{
 		false: api.Handler(func() error { return nil }, prometheus.NewRegistry()),

@@ -16,5 +16,9 @@
 // RELOADER_PROGRAM is the program to test in place of this checkout's, such as
 // one with a mutation that a test should find.
 //
+// What judges can be wrong, too: history_test.go plays an engine that does
+// everything wrong and holds that it is found, and package fault's own tests hold
+// that what it injects does happen.
+//
 // Read next: world_test.go, the cluster and the engines that a test has.
 package guarantee

@@ -72,8 +72,11 @@ func TestCutOffFromTheAPIServer(t *testing.T) {
 		for range 30 {
 			c.any()
 		}
+		reached := e.proxy.Counts().All()
+		c.change() // which would make a request of the engine's
 		w.wait(w.cutOff)
 		counts := e.proxy.Counts()
+		assert.Equal(t, reached, counts.All(), "%s: requests come through", name)
 		tries := counts.Connections - before.Connections
 		t.Logf("%s: %d tries to connect", name, tries)
 		assert.Less(t, tries, 20*int(w.cutOff/time.Second), "tries to connect in %s", w.cutOff)

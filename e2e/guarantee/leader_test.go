@@ -143,7 +143,10 @@ func TestTwoEnginesAndTheLeaderFails(t *testing.T) {
 			way.recover(leader)
 			w.quiet(time.Second)
 			w.requireReloads(1, since, workloadsOf(apps)...)
-			gap := requireOneAfterTheOther(t, mark, leader.name, other.name)
+			events, err := shared.AuditSince(mark)
+			require.NoError(t, err)
+			gap, err := oneAfterTheOther(events, userOf(leadersNamespace, leader.name), userOf(leadersNamespace, other.name))
+			require.NoError(t, err, "the leader was %s", name)
 			if leader.current().Ended() {
 				leader.up()
 			}
@@ -161,34 +164,82 @@ func TestTwoEnginesAndTheLeaderFails(t *testing.T) {
 	}
 }
 
-// requireOneAfterTheOther fails if the old leader has written after the new one
-// got the lease, and returns what lay between their writes.
-func requireOneAfterTheOther(t *testing.T, mark cluster.AuditMark, before, after string) time.Duration {
-	t.Helper()
-	events, err := shared.AuditSince(mark)
-	require.NoError(t, err)
+// oneAfterTheOther fails if the old leader has written after the new one got the
+// lease, or the new one before, or never, and returns what lay between their
+// writes: 0 if the old one made none.
+func oneAfterTheOther(events []cluster.AuditEvent, before, after string) (time.Duration, error) {
 	var last, lead, first cluster.AuditEvent
 	for _, e := range events {
 		if e.Code >= 300 || e.Verb != "patch" && e.Verb != "update" {
 			continue
 		}
-		isNew, isLease := e.User == userOf(leadersNamespace, after), e.Resource == "leases"
+		isNew, isLease := e.User == after, e.Resource == "leases"
 		switch {
 		case isNew && isLease && lead.Time.IsZero():
 			lead = e
-		case isNew && !isLease && e.Group == "apps" && first.Time.IsZero():
+		case isNew && e.Group == "apps" && first.Time.IsZero():
 			first = e
-		case !isNew && e.Group == "apps":
-			assert.True(t, lead.Time.IsZero(), "%s wrote %s at %s, after %s had got the lease at %s", before, e.Name, e.Time, after, lead.Time)
+		case e.User == before && e.Group == "apps":
+			if !lead.Time.IsZero() {
+				return 0, fmt.Errorf("%s wrote %s at %s, after %s had got the lease at %s", before, e.Name, e.Time, after, lead.Time)
+			}
 			last = e
 		}
 	}
-	require.False(t, lead.Time.IsZero(), "%s never wrote the lease", after)
-	if !first.Time.IsZero() {
-		assert.True(t, first.Time.After(lead.Time), "%s wrote %s at %s, before it got the lease at %s", after, first.Name, first.Time, lead.Time)
+	switch {
+	case lead.Time.IsZero():
+		return 0, fmt.Errorf("%s never wrote the lease", after)
+	case first.Time.IsZero():
+		return 0, fmt.Errorf("%s has the lease and wrote nothing", after)
+	case first.Time.Before(lead.Time):
+		return 0, fmt.Errorf("%s wrote %s at %s, before it got the lease at %s", after, first.Name, first.Time, lead.Time)
+	case last.Time.IsZero():
+		return 0, nil
 	}
-	if last.Time.IsZero() || first.Time.IsZero() {
-		return 0
+	return first.Time.Sub(last.Time), nil
+}
+
+func TestOneAfterTheOther(t *testing.T) {
+	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	event := func(second int, user, group, resource string, code int) cluster.AuditEvent {
+		verb := map[string]string{"apps": "patch", "coordination.k8s.io": "update"}[group]
+		return cluster.AuditEvent{
+			Verb: verb, User: user, Group: group, Resource: resource, Name: "x", Code: code, Time: begin.Add(time.Duration(second) * time.Second),
+		}
 	}
-	return first.Time.Sub(last.Time)
+	lease := func(second int, user string) cluster.AuditEvent {
+		return event(second, user, "coordination.k8s.io", "leases", 200)
+	}
+	reload := func(second int, user string) cluster.AuditEvent {
+		return event(second, user, "apps", "deployments", 200)
+	}
+	refused := func(second int, user string) cluster.AuditEvent {
+		return event(second, user, "apps", "deployments", 409)
+	}
+	tests := map[string]struct {
+		events  []cluster.AuditEvent
+		want    time.Duration
+		wantErr string
+	}{
+		"one after the other":                  {events: []cluster.AuditEvent{lease(1, "old"), reload(2, "old"), lease(17, "new"), reload(18, "new"), lease(19, "new"), reload(20, "new")}, want: 16 * time.Second},
+		"the old one came to nothing":          {events: []cluster.AuditEvent{lease(1, "old"), lease(17, "new"), reload(18, "new")}},
+		"the old one's late write was refused": {events: []cluster.AuditEvent{reload(2, "old"), lease(17, "new"), refused(18, "old"), reload(19, "new")}, want: 17 * time.Second},
+		"both write":                           {events: []cluster.AuditEvent{reload(2, "old"), lease(17, "new"), reload(18, "new"), reload(19, "old")}, wantErr: "old wrote x"},
+		"the old one writes on":                {events: []cluster.AuditEvent{reload(2, "old"), lease(17, "new"), reload(18, "old"), reload(19, "new")}, wantErr: "old wrote x"},
+		"the new one does not wait":            {events: []cluster.AuditEvent{reload(2, "old"), reload(3, "new"), lease(17, "new")}, wantErr: "new wrote x"},
+		"the new one has no lease":             {events: []cluster.AuditEvent{reload(2, "old"), reload(3, "new")}, wantErr: "never wrote the lease"},
+		"the new one does nothing":             {events: []cluster.AuditEvent{reload(2, "old"), lease(17, "new"), refused(18, "new")}, wantErr: "wrote nothing"},
+		"nothing was heard of":                 {wantErr: "never wrote the lease"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := oneAfterTheOther(tc.events, "old", "new")
+			if tc.wantErr != "" {
+				require.ErrorContains(t, err, tc.wantErr)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, tc.want, got)
+		})
+	}
 }

@@ -273,42 +273,57 @@ func (w *world) requireReloadsIn(t *testing.T, want int, since int64, only ...re
 	})
 }
 
+// judgement is what the history says so far.
+type judgement struct {
+	// all are the findings, wrong those of them that nothing excuses. What was
+	// split is only counted: an engine may learn of a change when it has just
+	// sent a patch.
+	all, wrong []history.Finding
+	// lost counts those of wrong that may still be made good.
+	doubtful, split, lost, reloads int
+	// story is that of what is wrong.
+	story string
+}
+
+func (w *world) judged() (j judgement) {
+	w.history.Look(func(s *history.Story) {
+		j.all = s.Judge(w.absences)
+		for _, f := range j.all {
+			switch {
+			case f.Doubtful:
+				j.doubtful++
+				continue
+			case f.Verdict == history.Split:
+				j.split++
+				continue
+			case f.Verdict == history.Lost:
+				j.lost++
+			}
+			j.wrong = append(j.wrong, f)
+		}
+		j.story = s.Report(j.wrong)
+		for workload := range s.Workloads {
+			j.reloads += len(s.Reloads(workload, 0))
+		}
+	})
+	return j
+}
+
 // requireRight waits until nothing is lost any more and nothing happens, and
-// fails if that never comes or something was too much. What was split is only
-// counted: an engine may learn of a change when it has just sent a patch.
+// fails if that never comes or something was too much.
 func (w *world) requireRight(limit time.Duration) {
 	w.t.Helper()
 	deadline := time.Now().Add(limit)
 	for {
 		w.quiet(1500 * time.Millisecond)
-		var findings []history.Finding
-		var story string
-		doubtful, split, lost, reloads := 0, 0, 0, 0
-		w.history.Look(func(s *history.Story) {
-			for _, f := range s.Judge(w.absences) {
-				switch {
-				case f.Doubtful:
-					doubtful++
-					continue
-				case f.Verdict == history.Split:
-					split++
-					continue
-				case f.Verdict == history.Lost:
-					lost++
-				}
-				findings = append(findings, f)
-			}
-			story = s.Report(findings)
-			for workload := range s.Workloads {
-				reloads += len(s.Reloads(workload, 0))
-			}
-		})
-		if len(findings) == 0 {
-			w.t.Logf("nothing lost, nothing twice: %d reloads; split: %d, doubtful: %d", reloads, split, doubtful)
+		j := w.judged()
+		if len(j.wrong) == 0 {
+			require.Positive(w.t, j.reloads, "nothing is wrong, because nothing was reloaded")
+			w.t.Logf("nothing lost, nothing twice: %d reloads; split: %d, doubtful: %d", j.reloads, j.split, j.doubtful)
 			return
 		}
-		if lost == 0 || time.Now().After(deadline) {
-			require.Failf(w.t, "changes were lost or rolled out twice", "%s", story)
+		if j.lost == 0 || time.Now().After(deadline) {
+			require.Failf(w.t, "changes were lost or rolled out twice", "%s", j.story)
 		}
 	}
 }

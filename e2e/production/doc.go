@@ -6,5 +6,7 @@
 // itself and by cert-manager, and uninstalled. No request may be refused because
 // of it, no workload be reloaded, and no request pass unseen but where
 // docs/webhook.md says so. Everything is real: the API server, Helm, the chart
-// of the previous commit with its program, and cert-manager's controllers.
+// of the previous commit with its program, and cert-manager's controllers. That
+// the stream finds what must not happen when it does is shown by
+// stream_itself_test.go.
 package production

@@ -124,6 +124,11 @@ func TestNobodyIsRefusedThroughoutALife(t *testing.T) {
 
 	s.during(t, "both pods dead", func() { bothDead(t, s, r) })
 
+	objects, err := left(t)
+	require.NoError(t, err)
+	for _, object := range []string{"deployment.apps/" + r.Webhook, "mutatingwebhookconfiguration.admissionregistration.k8s.io/reloader-webhook"} {
+		require.Contains(t, objects, object, "what would be left is found")
+	}
 	app := s.apps[0].Workload()
 	s.during(t, "uninstall", func() { helm(t, "uninstall", r.Engine, "--wait") })
 	s.stop()
@@ -182,11 +187,13 @@ func bothDead(t *testing.T, s *stream, r *install.Release) {
 	require.NoError(t, shared.Client().AppsV1().Deployments(missed.Namespace).Delete(t.Context(), missed.Name, metav1.DeleteOptions{}))
 }
 
-// requireNothingLeft holds that no object of the release is left, wherever.
-func requireNothingLeft(t *testing.T) {
+// left returns the objects of the release, wherever.
+func left(t *testing.T) (objects []string, err error) {
 	t.Helper()
 	names, err := shared.Kubectl(t.Context(), "api-resources", "--verbs=list", "-o", "name")
-	require.NoError(t, err)
+	if err != nil {
+		return nil, err
+	}
 	var kinds []string
 	for name := range strings.Lines(names) {
 		// Events tell of the past, and go by themselves.
@@ -194,18 +201,22 @@ func requireNothingLeft(t *testing.T) {
 			kinds = append(kinds, name)
 		}
 	}
+	out, err := shared.Kubectl(t.Context(), "get", strings.Join(kinds, ","), "-A", "-o", "name", "-l", "release=reloader", "--ignore-not-found")
+	for line := range strings.Lines(out) {
+		// kubectl warns about kinds that are out of date.
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "Warning: ") {
+			objects = append(objects, line)
+		}
+	}
+	return objects, err
+}
+
+// requireNothingLeft holds that no object of the release is left, wherever.
+func requireNothingLeft(t *testing.T) {
+	t.Helper()
 	require.Eventually(t, func() bool {
-		out, err := shared.Kubectl(t.Context(), "get", strings.Join(kinds, ","), "-A", "-o", "name", "-l", "release=reloader", "--ignore-not-found")
-		if err != nil {
-			return false
-		}
-		for line := range strings.Lines(out) {
-			// kubectl warns about kinds that are out of date.
-			if !strings.HasPrefix(line, "Warning: ") && strings.TrimSpace(line) != "" {
-				return false
-			}
-		}
-		return true
+		objects, err := left(t)
+		return err == nil && len(objects) == 0
 	}, soon, 500*time.Millisecond, "nothing with the release's labels is left")
 	secrets, err := shared.Client().CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)

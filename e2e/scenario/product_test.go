@@ -306,9 +306,14 @@ func sound() error {
 	if err != nil {
 		return fmt.Errorf("read the product's logs: %w", err)
 	}
-	if len(logs) == 0 {
-		return nil
+	if len(logs) == 0 && current.release != nil {
+		return errors.New("the product has run, and its logs are not where they are looked for")
 	}
+	return faultsIn(logs)
+}
+
+// faultsIn reports the races and panics that logs, by file, tell of.
+func faultsIn(logs map[string][]byte) error {
 	var problems []error
 	for name, text := range logs {
 		for _, sign := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {

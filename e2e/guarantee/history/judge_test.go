@@ -212,3 +212,44 @@ func TestJudge(t *testing.T) {
 		})
 	}
 }
+
+func TestSameMarks(t *testing.T) {
+	second := reloader.Workload{Kind: reloader.DaemonSet, Namespace: "shop", Name: "second"}
+	elsewhere := reloader.Workload{Kind: reloader.Deployment, Namespace: "bank", Name: "app"}
+	tests := map[string]struct {
+		marks   map[reloader.Workload]string
+		wantErr string
+	}{
+		"the same content, in templates that differ": {marks: map[reloader.Workload]string{app: "a-t", second: "a-u"}},
+		"another content": {marks: map[reloader.Workload]string{app: "a-t", second: "b-t"}, wantErr: "DaemonSet shop/second has b"},
+		"another content of another source of that name": {marks: map[reloader.Workload]string{app: "a-t", elsewhere: "b-t"}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := newStory()
+			for w, mark := range tc.marks {
+				// What was there before does not count.
+				s.enterWorkload(w, Template{Revision: 1, Marks: map[string]string{settings: "old-" + w.Name}})
+				s.enterWorkload(w, Template{Revision: 2, Marks: map[string]string{settings: mark}})
+			}
+			if tc.wantErr == "" {
+				assert.NoError(t, s.SameMarks())
+				return
+			}
+			assert.ErrorContains(t, s.SameMarks(), tc.wantErr)
+		})
+	}
+}
+
+func TestReloadsAreCountedFromARevisionOn(t *testing.T) {
+	s := &story{Story: newStory()}
+	s.template("kubectl", "t")
+	s.template(Manager, "t", settings, "a-t")
+	s.template("kubectl", "u", settings, "a-t")
+	s.template(Manager, "u", settings, "b-u")
+	s.template(Manager, "u", settings, "c-u")
+	for after, want := range map[int64]int{0: 3, 1: 3, 2: 2, 4: 1, 5: 0} {
+		assert.Len(t, s.Reloads(app, after), want, "after %d", after)
+		assert.Equal(t, min(want, 1), s.Reloaded(after), "workloads after %d", after)
+	}
+}
