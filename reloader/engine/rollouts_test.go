@@ -164,9 +164,18 @@ func TestARolloutCountsUntilItEndsOrForAWhile(t *testing.T) {
 	var watching sync.WaitGroup
 	t.Cleanup(func() { cancel(); watching.Wait(); e.queues.shutDown() })
 	watching.Go(func() { e.watchRollouts(ctx) })
-	// looks has it look until that is so.
+	eventually(t, c.HasWaiters, "it begins")
+	// looks has it look until that is so. The clock goes on after a look only, so
+	// that its patience is not over before it was given the time for one.
 	looks := func(step time.Duration, condition func() bool, what string) {
-		eventually(t, func() bool { c.Step(step); return condition() }, what)
+		looked := -1
+		eventually(t, func() bool {
+			if all := len(paths(server)); all != looked {
+				looked = all
+				c.Step(step)
+			}
+			return condition()
+		}, what)
 	}
 	ended := func() bool { return len(e.rollouts.all()) == 0 }
 
