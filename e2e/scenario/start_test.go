@@ -199,7 +199,7 @@ func TestAnUnreachableAPIServerIsWaitedFor(t *testing.T) {
 			tries: 3,
 		},
 		"webhook": {
-			args:  []string{"webhook", "--metrics-address=127.0.0.1:0", "--listen-address=127.97.255.254:9443", "--shutdown-delay=100ms"},
+			args:  []string{"webhook", "--metrics-address=127.0.0.1:0", "--listen-address=127.0.0.1:0", "--shutdown-delay=100ms"},
 			tries: 5,
 		},
 	}
