@@ -29,6 +29,7 @@ type memory[T object] struct {
 	version  int
 	objects  map[string]T
 	watchers []*watch.RaceFreeFakeWatcher
+	events   []watch.Event // one per version, from the first on
 	writes   int
 	refuse   error         // answers every write
 	block    chan struct{} // a write waits until it is closed
@@ -55,12 +56,18 @@ func (m *memory[T]) store(o T) {
 	o.SetResourceVersion(strconv.Itoa(m.version))
 	_, found := m.objects[o.GetName()]
 	m.objects[o.GetName()] = o
+	if found {
+		m.tell(watch.Modified, o)
+	} else {
+		m.tell(watch.Added, o)
+	}
+}
+
+// tell tells every watch of what this version has brought.
+func (m *memory[T]) tell(how watch.EventType, o T) {
+	m.events = append(m.events, watch.Event{Type: how, Object: m.copyOf(o)})
 	for _, w := range m.watchers {
-		if found {
-			w.Modify(m.copyOf(o))
-		} else {
-			w.Add(m.copyOf(o))
-		}
+		w.Action(how, m.copyOf(o))
 	}
 }
 
@@ -70,9 +77,7 @@ func (m *memory[T]) remove(name string) {
 	m.version++
 	o := m.objects[name]
 	delete(m.objects, name)
-	for _, w := range m.watchers {
-		w.Delete(m.copyOf(o))
-	}
+	m.tell(watch.Deleted, o)
 }
 
 func (m *memory[T]) peek(name string) T {
@@ -185,18 +190,22 @@ func (m *memory[T]) list(opts metav1.ListOptions) (items []T, version string, er
 	return items, strconv.Itoa(m.version), nil
 }
 
-// watch tells of what comes from now on. A version that is not the present one
-// has expired, so that nothing is lost between list and watch.
+// watch tells of what has come since that version. If it had expired instead, a
+// reflector whose list is always overtaken would wait longer each time.
 func (m *memory[T]) watch(opts metav1.ListOptions) (watch.Interface, error) {
 	if opts.SendInitialEvents != nil {
 		return nil, apierrors.NewInvalid(schema.GroupKind{}, "", nil) // as a server without watch-list does
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if opts.ResourceVersion != strconv.Itoa(m.version) {
-		return nil, apierrors.NewResourceExpired("list again")
+	since, err := strconv.Atoi(opts.ResourceVersion)
+	if err != nil {
+		return nil, err
 	}
 	w := watch.NewRaceFreeFake()
+	for _, event := range m.events[since:] {
+		w.Action(event.Type, event.Object.DeepCopyObject())
+	}
 	m.watchers = append(m.watchers, w)
 	return w, nil
 }

@@ -49,7 +49,6 @@ func TestLargerReviewsAreNotRead(t *testing.T) {
 func TestWhatThereIsNoRoomForIsLetPass(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, func(o *Options) { o.MaxBytes = maxBody })
-	h.webhook.room.patience = 20 * time.Millisecond
 	const fits = maxBody / minCharge
 	busy, release := make(chan struct{}, fits), make(chan struct{})
 	h.serve(h.webhook.endpoint("mutate-workload", func(admission.Request) (verdict, error) {
@@ -65,7 +64,9 @@ func TestWhatThereIsNoRoomForIsLetPass(t *testing.T) {
 		<-busy
 	}
 
+	h.webhook.room.patience = 20 * time.Millisecond
 	status := h.status(t, "/", []byte("{}"))
+	h.webhook.room.patience = patience
 	assert.Equal(t, http.StatusServiceUnavailable, status, "no answer: the API server lets the request pass")
 	assert.InDelta(t, 1, h.failures("mutate-workload", causeOverloaded), 0)
 	assert.Contains(t, h.logged(), errOverloaded.Error())

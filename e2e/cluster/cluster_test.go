@@ -214,6 +214,6 @@ func newNamespace(t *testing.T, prefix string) string {
 	require.Eventually(t, func() bool {
 		_, err := shared.Client().CoreV1().ServiceAccounts(namespace.Name).Get(ctx, "default", metav1.GetOptions{})
 		return err == nil
-	}, 10*time.Second, 50*time.Millisecond)
+	}, patience, often)
 	return namespace.Name
 }

@@ -15,6 +15,12 @@ var shared *Cluster
 // server is the program of serverImage.
 var server string
 
+// How long something may take on a busy machine, and how often it is looked at.
+const (
+	patience = time.Minute
+	often    = 50 * time.Millisecond
+)
+
 const sharedUser = "system:serviceaccount:audited:caller"
 
 func TestMain(m *testing.M) {

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -63,13 +62,13 @@ func TestKilledParentLeavesNothingBehind(t *testing.T) {
 	require.ErrorAs(t, child.Wait(), &killed)
 
 	for _, pid := range report.PIDs {
-		assert.Eventually(t, func() bool { return !runs(pid) }, 10*time.Second, 50*time.Millisecond,
+		assert.Eventually(t, func() bool { return !runs(pid) }, patience, often,
 			"process %d ends after the kill", pid)
 	}
 	assert.Eventually(t, func() bool {
 		_, err := os.Stat(report.Dir)
 		return errors.Is(err, os.ErrNotExist)
-	}, 10*time.Second, 50*time.Millisecond, "the state folder is removed")
+	}, patience, often, "the state folder is removed")
 }
 
 // runs says whether a process exists and is not a zombie: nobody may be there

@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -78,7 +77,7 @@ func TestPodThatIsNotReadyGetsNoConnections(t *testing.T) {
 	unready := serverPods(t, namespace)[0]
 
 	get(t, "http://"+net.JoinHostPort(unready.Status.PodIP, "8080")+"/unready")
-	require.Eventually(t, func() bool { return !isReady(getPod(t, namespace, unready.Name)) }, 10*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return !isReady(getPod(t, namespace, unready.Name)) }, patience, often)
 
 	for range 4 {
 		assert.NotEqual(t, unready.Name, askAbout(t, url)["POD_NAME"])
@@ -97,7 +96,7 @@ func TestPodIsRestartedWhenItsProcessEnds(t *testing.T) {
 	require.Eventually(t, func() bool {
 		pod := getPod(t, namespace, name)
 		return isReady(pod) && pod.Status.ContainerStatuses[0].RestartCount == 1
-	}, 20*time.Second, 50*time.Millisecond)
+	}, patience, often)
 	pod := getPod(t, namespace, name)
 	require.NotNil(t, pod.Status.ContainerStatuses[0].LastTerminationState.Terminated)
 	assert.Equal(t, int32(137), pod.Status.ContainerStatuses[0].LastTerminationState.Terminated.ExitCode)
@@ -121,7 +120,7 @@ func TestPodEndsGracefully(t *testing.T) {
 	_, err := shared.Kubectl(ctx, "delete", "deployment", "server", "-n", namespace)
 	require.NoError(t, err)
 
-	require.Eventually(t, func() bool { return len(serverPods(t, namespace)) == 0 }, 20*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return len(serverPods(t, namespace)) == 0 }, patience, often)
 	for i, pod := range pods {
 		assert.False(t, runs(pids[i]), "process %d", pids[i])
 		log, err := os.ReadFile(shared.Pods().LogPath(namespace, pod.Name, "server"))
@@ -136,7 +135,7 @@ func TestPodEndsGracefully(t *testing.T) {
 			response.Body.Close()
 		}
 		return err != nil
-	}, 5*time.Second, 50*time.Millisecond, "without pods the Service refuses connections")
+	}, patience, often, "without pods the Service refuses connections")
 }
 
 func TestPodsRollWithTheirDeployment(t *testing.T) {
@@ -153,7 +152,7 @@ func TestPodsRollWithTheirDeployment(t *testing.T) {
 	for _, pod := range old {
 		names[pod.Name] = true
 	}
-	require.Eventually(t, func() bool { return len(serverPods(t, namespace)) == 2 }, 10*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return len(serverPods(t, namespace)) == 2 }, patience, often)
 	for _, pod := range serverPods(t, namespace) {
 		assert.False(t, names[pod.Name], pod.Name)
 		assert.True(t, isReady(&pod), pod.Name)
@@ -183,7 +182,7 @@ spec:
 	require.Eventually(t, func() bool {
 		job, err := shared.Client().BatchV1().Jobs(namespace).Get(ctx, "job", metav1.GetOptions{})
 		return err == nil && job.Status.Failed == 1
-	}, 20*time.Second, 50*time.Millisecond)
+	}, patience, often)
 }
 
 // deployServer returns the URL of the Service, once its pods are ready.
@@ -199,7 +198,7 @@ func deployServer(t *testing.T, namespace string) string {
 	require.Eventually(t, func() bool {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 		return err == nil && conn.Close() == nil
-	}, 5*time.Second, 20*time.Millisecond)
+	}, patience, often)
 	return "http://" + address
 }
 

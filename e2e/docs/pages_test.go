@@ -53,13 +53,16 @@ func stakater(t *testing.T, s *shell, namespace, helmFlags string) {
 	}
 }
 
-// shop makes an app that has been taken care of.
+// shop makes an app that has been taken care of. Each of its templates is rolled
+// out, and leaves a ReplicaSet.
 func shop(t *testing.T, s *shell) {
 	t.Helper()
 	s.must(t, `
 kubectl create configmap shop-settings --from-literal=COLOR=red
 kubectl create deployment shop --image=registry.example/shop:1
+kubectl rollout status deployment/shop --timeout=2m
 kubectl set env deployment/shop --from=configmap/shop-settings
+kubectl rollout status deployment/shop --timeout=2m
 kubectl annotate deployment shop reloader.stakater.com/auto=true`)
 }
 

@@ -1,6 +1,7 @@
 package guarantee
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -63,6 +64,46 @@ func (p place) workload() reloader.Workload { return p.theApp().Workload() }
 
 func (p place) nothing() {}
 
+// controllersHaveSeen returns when every pod template has its record.
+func (w *world) controllersHaveSeen() {
+	w.t.Helper()
+	w.eventually("have controllers see every workload", func(ctx context.Context) error {
+		apps, all := w.client.AppsV1(), metav1.ListOptions{}
+		deployments, err := apps.Deployments(w.apps).List(ctx, all)
+		if err != nil {
+			return err
+		}
+		statefulSets, err := apps.StatefulSets(w.apps).List(ctx, all)
+		if err != nil {
+			return err
+		}
+		daemonSets, err := apps.DaemonSets(w.apps).List(ctx, all)
+		if err != nil {
+			return err
+		}
+		var behind []string
+		for _, o := range deployments.Items {
+			if o.Status.ObservedGeneration < o.Generation {
+				behind = append(behind, o.Name)
+			}
+		}
+		for _, o := range statefulSets.Items {
+			if o.Status.ObservedGeneration < o.Generation {
+				behind = append(behind, o.Name)
+			}
+		}
+		for _, o := range daemonSets.Items {
+			if o.Status.ObservedGeneration < o.Generation {
+				behind = append(behind, o.Name)
+			}
+		}
+		if len(behind) > 0 {
+			return fmt.Errorf("not seen yet: %v", behind)
+		}
+		return nil
+	})
+}
+
 func TestDownTime(t *testing.T) {
 	// What happens before the engine goes down is source and app, both of them
 	// seen by it, unless isNew. Then come first, and a good while later second.
@@ -102,7 +143,7 @@ func TestDownTime(t *testing.T) {
 		// Pods that the bad one has not replaced still have what was there before.
 		"the source changes, a bad rollout and back": {false, func(p place) { p.holds("B") }, func(p place) {
 			p.patch(newImage)
-			p.quiet(500 * time.Millisecond)
+			p.controllersHaveSeen()
 			p.patch(oldImage)
 		}, 1, ""},
 		"both are new and rolled out, the source changes": {true, func(p place) { p.holds("A"); p.appears(); p.patch(newImage) }, func(p place) { p.holds("B") }, 1, ""},
@@ -132,6 +173,7 @@ func TestDownTime(t *testing.T) {
 	for name, tc := range tests {
 		tc.second(places[name])
 	}
+	w.controllersHaveSeen()
 	e.up()
 	w.quiet(3 * time.Second)
 	for name, tc := range tests {

@@ -60,7 +60,9 @@ func (w *world) engine(name string, args ...string) *engine {
 	require.NoError(w.t, err)
 	account, err := shared.ServiceAccountConfig(ctx, w.own, name)
 	require.NoError(w.t, err)
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	// No connection goes out from this IP address, and takes the port while the
+	// engine is away.
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.98.0.1:0")
 	require.NoError(w.t, err)
 	require.NoError(w.t, listener.Close())
 

@@ -218,9 +218,11 @@ func requireNothingLeft(t *testing.T) {
 		objects, err := left(t)
 		return err == nil && len(objects) == 0
 	}, soon, 500*time.Millisecond, "nothing with the release's labels is left")
-	secrets, err := shared.Client().CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{})
-	require.NoError(t, err)
-	assert.Empty(t, secrets.Items)
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		secrets, err := shared.Client().CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{})
+		require.NoError(c, err)
+		assert.Empty(c, secrets.Items)
+	}, soon, often, "the garbage collector may be behind")
 	configMaps, err := shared.Client().CoreV1().ConfigMaps(namespace).List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	for i := range configMaps.Items {

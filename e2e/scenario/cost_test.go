@@ -13,6 +13,7 @@ import (
 
 	"k8s-reloader/e2e/cluster"
 	"k8s-reloader/e2e/fixture"
+	"k8s-reloader/e2e/install"
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/checkpoint"
 )
@@ -30,6 +31,7 @@ func requireEvents(t *testing.T, namespace string, count int) {
 func TestAChangeCostsOneGetAndOnePatchPerWorkload(t *testing.T) {
 	const sources, each = 10, 3
 	r := given(t, nil)
+	start := quietMark(t)
 	ns := newNamespace(t, "cost")
 	kinds := []reloader.WorkloadKind{reloader.Deployment, reloader.StatefulSet, reloader.DaemonSet}
 	var apps []fixture.App
@@ -48,6 +50,7 @@ func TestAChangeCostsOneGetAndOnePatchPerWorkload(t *testing.T) {
 			apps = append(apps, app)
 		}
 	}
+	requireRequests(t, r, start, map[string]int{"get configmaps": sources / 2, "get secrets": sources / 2}, "each source is read once")
 	mark := quietMark(t)
 
 	for i := range sources {
@@ -87,9 +90,12 @@ func TestAChangeCostsOneGetAndOnePatchPerWorkload(t *testing.T) {
 
 func TestManyChangesOfOneWorkloadCostOnePatch(t *testing.T) {
 	r := given(t, nil)
+	start := quietMark(t)
 	ns := newNamespace(t, "coalesced")
 	app := newApp(t, ns)
+	app.Annotations[keys().CoalesceWindow] = unhurried
 	create(t, app)
+	requireRequests(t, r, start, sourcesRead(), "its sources are read once")
 	mark := quietMark(t)
 
 	setConfigMap(t, ns, app.Name, "2")
@@ -121,14 +127,13 @@ func TestAnAdmittedWorkloadIsNeverRead(t *testing.T) {
 			mark := quietMark(t)
 			app := newApp(t, ns)
 			create(t, app)
-			quietMark(t)
+			want := sourcesRead()
+			requireRequests(t, r, mark, want, "its sources are read once")
 			patch(t, app.Workload(), types.MergePatchType, tc.body, tc.subresource...)
-			quietMark(t)
-			want := map[string]int{"get configmaps": 1, "get secrets": 1}
 			if tc.wantGets > 0 {
 				want["get deployments"] = tc.wantGets
 			}
-			assert.Equal(t, want, tally(withoutCheckpoint(t, requests(t, r.EngineUser(), mark))), "its sources are read once")
+			requireRequests(t, r, mark, want, "and never again")
 		})
 	}
 }
@@ -136,9 +141,11 @@ func TestAnAdmittedWorkloadIsNeverRead(t *testing.T) {
 func TestWhatNobodyReferencesCostsNothing(t *testing.T) {
 	const updates = 1000
 	r := given(t, nil)
+	start := quietMark(t)
 	ns := newNamespace(t, "unreferenced")
 	app := newApp(t, ns)
 	create(t, app)
+	requireRequests(t, r, start, sourcesRead(), "its sources are read once")
 	setSecret(t, ns, "nobody", "0")
 	mark := quietMark(t)
 
@@ -156,15 +163,33 @@ func TestWhatNobodyReferencesCostsNothing(t *testing.T) {
 	assert.Empty(t, requestsFor(requests(t, r.EngineUser(), mark), "nobody"))
 }
 
+// sourcesRead are the requests for the sources of one newApp.
+func sourcesRead() map[string]int { return map[string]int{"get configmaps": 1, "get secrets": 1} }
+
+// requireRequests waits until the engine has made these requests since the mark,
+// and holds that it makes no others when it has nothing left to do. On a busy
+// machine it may be quiet before it has begun.
+func requireRequests(t *testing.T, r *install.Release, since cluster.AuditMark, want map[string]int, what string) {
+	t.Helper()
+	asked := func() map[string]int {
+		return tally(slices.DeleteFunc(requests(t, r.EngineUser(), since), isOfCheckpoint))
+	}
+	require.EventuallyWithT(t, func(c *assert.CollectT) { assert.Equal(c, want, asked()) }, soon, often, what)
+	quietMark(t)
+	require.Equal(t, want, asked(), what)
+}
+
 // withoutCheckpoint leaves out the writes of the checkpoint, which come in
 // batches: no more of them than the parts that it has, twice.
 func withoutCheckpoint(t *testing.T, events []cluster.AuditEvent) []cluster.AuditEvent {
 	t.Helper()
-	others := slices.DeleteFunc(slices.Clone(events), func(e cluster.AuditEvent) bool {
-		return e.Verb == "update" && strings.Contains(e.Name, "-checkpoint-")
-	})
+	others := slices.DeleteFunc(slices.Clone(events), isOfCheckpoint)
 	assert.LessOrEqual(t, len(events)-len(others), 2*checkpoint.Shards, "writes of the checkpoint")
 	return others
+}
+
+func isOfCheckpoint(e cluster.AuditEvent) bool {
+	return e.Verb == "update" && strings.Contains(e.Name, "-checkpoint-")
 }
 
 func requestsFor(events []cluster.AuditEvent, name string) []cluster.AuditEvent {

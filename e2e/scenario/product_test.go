@@ -34,6 +34,8 @@ import (
 const (
 	soon  = 30 * time.Second
 	often = 20 * time.Millisecond
+	// unhurried is a coalescing window in which two edits fit on a busy machine.
+	unhurried = "5s"
 )
 
 // values are what a test needs of the chart, as "webhook.mode": "strict".

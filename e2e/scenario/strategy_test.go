@@ -64,6 +64,7 @@ func TestStrategies(t *testing.T) {
 			for _, k := range []reloader.WorkloadKind{reloader.Deployment, reloader.StatefulSet, reloader.DaemonSet} {
 				app := newApp(t, ns)
 				app.Kind = k
+				app.Annotations[keys().CoalesceWindow] = unhurried
 				create(t, app)
 				setConfigMap(t, ns, app.Name, "2")
 				setSecret(t, ns, app.Name, "2")

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -49,14 +50,16 @@ func TestAReceiverThatDoesNotAnswerDelaysNothing(t *testing.T) {
 	ns := namespace(t, "alert-dead")
 	app := newApp(t, ns, "app")
 	ended := make(chan struct{})
+	var givenUp atomic.Int64
 	chat := newEndpoint(t, func(_ int, _ http.ResponseWriter, r *http.Request) {
 		select {
 		case <-r.Context().Done():
+			givenUp.Add(1)
 		case <-ended:
 		}
 	})
 	p := startProgram(t, ns, writing(), alerting(chat))
-	last := ""
+	last, ahead := "", false
 	for i := range changes {
 		edit(t, ns, app.Name, fmt.Sprint(i+1))
 		require.Eventually(t, func() bool {
@@ -66,7 +69,9 @@ func TestAReceiverThatDoesNotAnswerDelaysNothing(t *testing.T) {
 			defer func() { last = now }()
 			return now != last
 		}, soon, often, "it is reloaded")
+		ahead = ahead || int(givenUp.Load()) < i
 	}
+	assert.True(t, ahead, "each reload has waited for the alert of the one before to be given up")
 	require.Eventually(t, func() bool { return len(chat.posts()) > 0 }, soon, often)
 
 	// What waits is sent before the program ends.

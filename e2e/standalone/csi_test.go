@@ -273,7 +273,7 @@ func TestARotationIsOneRollout(t *testing.T) {
 	for range 5 {
 		add("v0")
 	}
-	startEngine(t, withCSI, within(ns), func(o *engine.Options) { o.CoalesceWindow = 4 * time.Second })
+	startEngine(t, withCSI, within(ns), func(o *engine.Options) { o.CoalesceWindow = 8 * time.Second })
 	requireRollouts(t, map[reloader.Workload]int{web: 0, worker: 0})
 
 	seed := rand.Uint64()

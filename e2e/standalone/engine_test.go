@@ -119,7 +119,7 @@ func runEngine(t *testing.T, options ...func(*engine.Options)) (*engine.Engine, 
 	running.Go(func() { assert.NoError(t, e.Run(ctx)) })
 	stop := func() { cancel(); running.Wait() }
 	t.Cleanup(stop)
-	require.Eventually(t, e.Ready, 20*time.Second, time.Millisecond)
+	require.Eventually(t, e.Ready, soon, time.Millisecond)
 	return e, r, stop
 }
 
@@ -154,7 +154,7 @@ func TestAChangeRollsEveryKind(t *testing.T) {
 			require.NoError(t, err)
 			assert.NotEmpty(t, s.Env("STAKATER_SETTINGS_CONFIGMAP"))
 			assert.NotEmpty(t, s.Env("STAKATER_PASSWORD_SECRET"))
-		}, 10*time.Second, 10*time.Millisecond, app.Workload().String())
+		}, soon, often, app.Workload().String())
 	}
 }
 
@@ -205,7 +205,7 @@ func TestTheFirstEditIsNeverMissed(t *testing.T) {
 					}
 				}
 				return true
-			}, 20*time.Second, 10*time.Millisecond)
+			}, soon, often)
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			for _, app := range apps {

@@ -12,9 +12,15 @@ import (
 	"k8s-reloader/reloader/leader"
 )
 
+// newLease is long enough for a busy machine not to lose it.
 func newLease(t *testing.T, ns, identity string) *leader.Lease {
 	t.Helper()
-	l, err := leader.New(leader.Options{Config: shared.RESTConfig(), Namespace: ns, Identity: identity, Duration: 3 * time.Second})
+	return newLeaseOf(t, ns, identity, 15*time.Second)
+}
+
+func newLeaseOf(t *testing.T, ns, identity string, duration time.Duration) *leader.Lease {
+	t.Helper()
+	l, err := leader.New(leader.Options{Config: shared.RESTConfig(), Namespace: ns, Identity: identity, Duration: duration})
 	require.NoError(t, err)
 	return l
 }
@@ -76,7 +82,7 @@ func TestWhoWaitsForTheLeaseCanBeStopped(t *testing.T) {
 
 func TestALeaseThatSomebodyElseHasTakenIsLost(t *testing.T) {
 	ns := namespace(t, "lease-lost")
-	l := newLease(t, ns, "first")
+	l := newLeaseOf(t, ns, "first", 3*time.Second)
 	leads, ended := hold(t.Context(), l)
 	lead := receive(t, leads, "it leads")
 

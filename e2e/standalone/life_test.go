@@ -83,7 +83,7 @@ func (l *life) start(t *testing.T, f *faulty) *process {
 	require.NoError(t, err)
 	p.running.Go(func() { _ = e.Run(ctx) })
 	t.Cleanup(func() { cancel(); p.running.Wait() })
-	require.Eventually(t, e.Ready, 20*time.Second, time.Millisecond)
+	require.Eventually(t, e.Ready, soon, time.Millisecond)
 	return p
 }
 

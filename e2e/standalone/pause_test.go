@@ -88,7 +88,7 @@ func patchApp(t *testing.T, app fixture.App, manager, body string) {
 }
 
 func TestChangesWithinAPeriodAreOneRollout(t *testing.T) {
-	const period = 3 * time.Second
+	const period = 6 * time.Second
 	ns := namespace(t, "pause-one-rollout")
 	app, other := newPausingApp(t, ns, "app", period.String()), newApp(t, ns, "other")
 	_, r := startEngine(t)
@@ -118,7 +118,7 @@ func TestChangesWithinAPeriodAreOneRollout(t *testing.T) {
 }
 
 func TestAPauseOutlivesTheEngine(t *testing.T) {
-	const period = 4 * time.Second
+	const period = 8 * time.Second
 	tests := map[string]struct {
 		ns      string
 		standby bool
@@ -297,7 +297,7 @@ func TestPausesUnderOtherKeys(t *testing.T) {
 	ns := namespace(t, "pause-keys")
 	app := newApp(t, ns, "app", func(a *fixture.App) {
 		a.Replicas = 1
-		a.Annotations["example.org/pause"] = "2s"
+		a.Annotations["example.org/pause"] = "6s"
 		a.Annotations[pausePeriodKey] = "1h"
 	})
 	_, r := startEngine(t, func(o *engine.Options) {
@@ -335,7 +335,7 @@ func TestARolloutThatDoesNotEndIsNotFrozen(t *testing.T) {
 
 func TestAReloadThatIsHeldBackDoesNotHoldThePause(t *testing.T) {
 	ns := namespace(t, "pause-held")
-	app := newPausingApp(t, ns, "app", "2s")
+	app := newPausingApp(t, ns, "app", "6s")
 	_, r := startEngine(t, func(o *engine.Options) { o.ReloadsPerWorkload = 1 })
 	edit(t, ns, app.Name, "1")
 	paused(t, app)
@@ -347,7 +347,7 @@ func TestAReloadThatIsHeldBackDoesNotHoldThePause(t *testing.T) {
 
 func TestAReloadThatIsRefusedDoesNotHoldThePause(t *testing.T) {
 	ns := namespace(t, "pause-refused")
-	app := newPausingApp(t, ns, "app", "4s")
+	app := newPausingApp(t, ns, "app", "8s")
 	_, r := startEngine(t)
 	edit(t, ns, app.Name, "1")
 	paused(t, app)
@@ -399,7 +399,7 @@ func forbidTemplates(t *testing.T, app fixture.App) {
 func TestAPauseCarriesTheRecordForward(t *testing.T) {
 	keys := policy.DefaultKeys()
 	ns := namespace(t, "pause-record")
-	app := newPausingApp(t, ns, "app", "3s")
+	app := newPausingApp(t, ns, "app", "6s")
 	fits := func(d *appsv1.Deployment) bool {
 		rec, err := record.Decode(d.Annotations[keys.Index])
 		require.NoError(t, err)

@@ -116,9 +116,11 @@ func startProgram(t *testing.T, ns string, rights []rbacv1.PolicyRule, env map[s
 	return p
 }
 
+// freeAddress is one that nobody listens at. No connection goes out from its IP
+// address, and takes the port before somebody listens there.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.98.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
 	return l.Addr().String()

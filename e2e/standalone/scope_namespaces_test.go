@@ -68,7 +68,7 @@ func TestANamespaceThatIsRelabelledJoinsOrLeavesAtOnce(t *testing.T) {
 	})
 
 	t.Run("and what was due when it left is due when it joins", func(t *testing.T) {
-		slow := newApp(t, ns, "slow", func(a *fixture.App) { a.Annotations["reloader.stakater.com/coalesce-window"] = "2s" })
+		slow := newApp(t, ns, "slow", func(a *fixture.App) { a.Annotations["reloader.stakater.com/coalesce-window"] = "8s" })
 		require.Eventually(t, func() bool { return e.Stats().Workloads == 3 }, soon, often)
 		stays(t, r, slow)
 		edit(t, ns, "slow", "1")

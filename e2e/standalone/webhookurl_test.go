@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"k8s-reloader/e2e/fixture"
@@ -45,7 +46,12 @@ func TestAWebhookIsCalledInsteadOfReloading(t *testing.T) {
 		a.Annotations = map[string]string{policy.DefaultKeys().Search: "true", policy.DefaultKeys().ConfigMapNamed: "named"}
 	})
 	worker := newApp(t, ns, "worker", func(a *fixture.App) { a.Kind = reloader.StatefulSet })
-	before := deployment(t, app)
+	var before *appsv1.Deployment
+	// Its controller writes an annotation, too.
+	require.Eventually(t, func() bool {
+		before = deployment(t, app)
+		return before.Status.ObservedGeneration == before.Generation && before.Annotations["deployment.kubernetes.io/revision"] != ""
+	}, soon, often)
 	// It may patch nothing.
 	p := startProgram(t, ns, reading(), nil, "--webhook-url="+e.url)
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -99,6 +100,19 @@ func (s *sights) seen() []string {
 	return s.names
 }
 
+// moments are those with which everything was handed on until now, in order.
+func (s *sights) moments() []moment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.since)
+}
+
+func (s *sights) logged() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.lines)
+}
+
 // follow watches the extension until the test ends.
 func follow(t *testing.T, x *extensible, change ...func(*feed)) (*feed, *sights) {
 	t.Helper()
@@ -177,10 +191,8 @@ func TestAnAPIThatComesLaterIsWatchedFromThenOn(t *testing.T) {
 
 			x.set(func(x *extensible) { x.group, x.resource, x.names = true, true, []string{"web"} })
 			eventually(t, func() bool { return len(s.seen()) == 1 }, "it is watched")
-			s.mu.Lock()
-			assert.Equal(t, moment{}, s.since[0], "what is there is seen for the first time")
-			assert.Empty(t, s.lines, "without a word")
-			s.mu.Unlock()
+			assert.Equal(t, moment{}, s.moments()[0], "what is there is seen for the first time")
+			assert.Empty(t, s.logged(), "without a word")
 		})
 	}
 }
@@ -194,16 +206,13 @@ func TestAnAPIThatGoesIsWaitedFor(t *testing.T) {
 			eventually(t, func() bool { return len(s.seen()) == 1 }, "it is watched")
 
 			x.set(func(x *extensible) { x.group, x.resource = false, false })
-			eventually(t, func() bool { return len(s.seen()) == 0 }, "nothing is there any more")
-			assert.True(t, f.complete.Load())
+			eventually(t, func() bool { return len(s.seen()) == 0 && f.complete.Load() }, "nothing is there any more")
 
+			before := len(s.moments())
 			x.set(func(x *extensible) { x.group, x.resource = true, true })
-			before := func() int { s.mu.Lock(); defer s.mu.Unlock(); return len(s.since) }()
 			eventually(t, func() bool { return len(s.seen()) == 1 }, "it is watched again")
-			s.mu.Lock()
-			assert.Equal(t, moment{}, s.since[before], "as if for the first time")
-			assert.Empty(t, s.lines, "without a word")
-			s.mu.Unlock()
+			assert.Equal(t, moment{}, s.moments()[before], "as if for the first time")
+			assert.Empty(t, s.logged(), "without a word")
 		})
 	}
 }
@@ -256,19 +265,16 @@ func TestWhatIsForbiddenIsToldOnceAndTriedSlowly(t *testing.T) {
 	asked := len(paths(x.script))
 	eventually(t, func() bool { return len(paths(x.script)) > asked+10 }, "it is tried again")
 	assert.False(t, f.complete.Load())
-	s.mu.Lock()
-	require.Len(t, s.lines, 1)
-	assert.Contains(t, s.lines[0], "forbidden, so its changes go unseen; grant get, list and watch")
-	assert.Contains(t, s.lines[0], "rollouts.deploys.example")
-	s.mu.Unlock()
+	told := s.logged()
+	require.Len(t, told, 1)
+	assert.Contains(t, told[0], "forbidden, so its changes go unseen; grant get, list and watch")
+	assert.Contains(t, told[0], "rollouts.deploys.example")
 
 	x.set(func(x *extensible) { x.forbidden = false })
-	eventually(t, func() bool { return len(s.seen()) == 1 }, "it is watched")
-	assert.True(t, f.complete.Load())
+	eventually(t, func() bool { return len(s.seen()) == 1 && f.complete.Load() }, "it is watched")
 	eventually(t, func() bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return len(s.lines) == 2 && strings.Contains(s.lines[1], "allowed now")
+		told := s.logged()
+		return len(told) == 2 && strings.Contains(told[1], "allowed now")
 	}, "it is told")
 }
 

@@ -16,6 +16,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"k8s-reloader/reloader"
@@ -148,25 +149,50 @@ func TestHasRolled(t *testing.T) {
 	assert.True(t, e.hasRolled(t.Context(), reloader.Workload{Kind: "Job", Namespace: "shop", Name: "once"}))
 }
 
+// lookout is a clock that tells when somebody begins to look at rollouts: a step
+// before that is no reason to look.
+type lookout struct {
+	*clocktesting.FakeClock
+	begins func()
+}
+
+// NewTicker implements clock.WithTicker.
+func (l lookout) NewTicker(d time.Duration) clock.Ticker {
+	ticker := l.FakeClock.NewTicker(d)
+	if d == rolloutPoll {
+		l.begins()
+	}
+	return ticker
+}
+
 func TestARolloutCountsUntilItEndsOrForAWhile(t *testing.T) {
 	var rolls atomic.Bool
 	rolls.Store(true)
 	server := rollingServer(t, &rolls)
 	key, err := RandomKey()
 	require.NoError(t, err)
-	c := clocktesting.NewFakeClock(time.Unix(0, 0))
+	c, begun := clocktesting.NewFakeClock(time.Unix(0, 0)), make(chan struct{})
 	e, err := New(Options{
 		Config: server.config, Key: key, Settings: policy.Settings{Keys: keys}, Reporter: new(told),
-		Clock: c, ConcurrentRollouts: 1,
+		Clock: lookout{c, sync.OnceFunc(func() { close(begun) })}, ConcurrentRollouts: 1,
 	})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	var watching sync.WaitGroup
 	t.Cleanup(func() { cancel(); watching.Wait(); e.queues.shutDown() })
 	watching.Go(func() { e.watchRollouts(ctx) })
-	// looks has it look until that is so.
+	<-begun
+	// looks has it look until that is so. The clock goes on after a look only, so
+	// that its patience is not over before it was given the time for one.
 	looks := func(step time.Duration, condition func() bool, what string) {
-		eventually(t, func() bool { c.Step(step); return condition() }, what)
+		looked := -1
+		eventually(t, func() bool {
+			if all := len(paths(server)); all != looked {
+				looked = all
+				c.Step(step)
+			}
+			return condition()
+		}, what)
 	}
 	ended := func() bool { return len(e.rollouts.all()) == 0 }
 

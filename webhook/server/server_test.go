@@ -91,7 +91,7 @@ func (r *running) get(t *testing.T) (answer, error) {
 func hello(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, "hello") }
 
 func TestAnEndLosesNoRequest(t *testing.T) {
-	r := start(t, Options{Linger: 500 * time.Millisecond}, hello)
+	r := start(t, Options{Linger: 2 * time.Second}, hello)
 	got, err := r.get(t)
 	require.NoError(t, err)
 	require.Equal(t, answer{body: "hello", proto: 2, tls: tls.VersionTLS13}, got)
