@@ -2,7 +2,6 @@ package standalone
 
 import (
 	"fmt"
-	"strconv"
 	"testing"
 	"time"
 
@@ -115,14 +114,13 @@ func TestRolloutsWaitForOneAnother(t *testing.T) {
 	require.Never(t, func() bool { return total() > 2 }, quiet, often)
 }
 
-// hearsOfDeployments returns when the engine has heard of every write to a
-// Deployment until now: one watch brings all of them, in order. No other test
-// may make workloads meanwhile.
-func hearsOfDeployments(t *testing.T, e *engine.Engine, ns string) {
+// heard returns when an engine has heard of every write to a Deployment until
+// now: one watch brings all of them, in order, and it reloads the last that came.
+func heard(t *testing.T, r *reports, ns, name string) {
 	t.Helper()
-	before := e.Stats().Workloads
-	newApp(t, ns, "heard-of-"+strconv.Itoa(before))
-	require.Eventually(t, func() bool { return e.Stats().Workloads > before }, soon, often)
+	last := newApp(t, ns, name)
+	edit(t, ns, name, "1")
+	require.Eventually(t, func() bool { return r.count(last.Workload()) == 1 }, soon, often)
 }
 
 func TestWhoTakesReloadsBackIsNamed(t *testing.T) {
@@ -131,7 +129,7 @@ func TestWhoTakesReloadsBackIsNamed(t *testing.T) {
 	app := fixture.App{Namespace: ns, Name: "app", Annotations: auto(), ConfigMaps: []string{"app"}}
 	_, err := deployments(ns).Create(t.Context(), app.Deployment(), metav1.CreateOptions{FieldManager: "gitops"})
 	require.NoError(t, err)
-	e, r := startEngine(t)
+	_, r := startEngine(t)
 	for i := range 3 {
 		edit(t, ns, app.Name, fmt.Sprint(i+1))
 		require.Eventually(t, func() bool { return r.count(app.Workload()) == i+1 }, soon, often)
@@ -144,7 +142,7 @@ func TestWhoTakesReloadsBackIsNamed(t *testing.T) {
 			_, err = deployments(ns).Update(t.Context(), wanted, metav1.UpdateOptions{FieldManager: "gitops"})
 			return err == nil
 		}, soon, often)
-		hearsOfDeployments(t, e, ns)
+		heard(t, r, ns, fmt.Sprintf("heard-%d", i))
 	}
 	require.Eventually(t, func() bool {
 		r.mu.Lock()

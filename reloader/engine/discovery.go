@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -44,8 +45,9 @@ type awaited struct {
 	resource schema.GroupVersionResource
 	// tried is true if the server has just said itself that it is not there.
 	tried bool
-	// looked is called after each look that did not find it.
-	looked func()
+	// looked is called after each look that did not find it; the error says why
+	// that is not sure.
+	looked func(error)
 	// served is closed when it is there.
 	served chan struct{}
 }
@@ -59,10 +61,10 @@ func newDiscovery(client rest.Interface, interval time.Duration, c clock.WithTic
 
 // await returns when the resource is served, or false when ctx is done before.
 // tried is true if a request for it has just found it missing; looked is called
-// after each look that did not find it. Where discovery is forbidden nobody
-// knows, and who waits has to try: at once the first time, then once in an
-// interval.
-func (d *discovery) await(ctx context.Context, resource schema.GroupVersionResource, tried bool, looked func()) bool {
+// after each look that did not find it, with an error if its group could not be
+// asked. Where discovery is forbidden nobody knows, and who waits has to try: at
+// once the first time, then once in an interval.
+func (d *discovery) await(ctx context.Context, resource schema.GroupVersionResource, tried bool, looked func(error)) bool {
 	m := &awaited{resource, tried, looked, make(chan struct{})}
 	d.mu.Lock()
 	d.waiting[m] = struct{}{}
@@ -88,7 +90,7 @@ func (d *discovery) run(ctx context.Context) {
 	for delay := firstWait; ; {
 		pause := d.interval
 		if err := d.look(ctx); err != nil && ctx.Err() == nil {
-			d.log.V(1).Info("cannot find out which APIs are served, trying again", "reason", err.Error())
+			d.log.Info("cannot find out which APIs are served, trying again", "reason", err.Error())
 			pause, delay = min(d.interval, delay), min(2*delay, lastWait)
 		} else {
 			delay = firstWait
@@ -106,8 +108,9 @@ func (d *discovery) run(ctx context.Context) {
 	}
 }
 
-// look asks for the APIs that somebody waits for, and tells them.
-func (d *discovery) look(ctx context.Context) error {
+// look asks for the APIs that somebody waits for, and tells them. A group that
+// does not answer holds up no other: an extension may be served by somebody else.
+func (d *discovery) look(ctx context.Context) (failed error) {
 	d.mu.Lock()
 	waiting := make([]*awaited, 0, len(d.waiting))
 	for m := range d.waiting {
@@ -122,17 +125,22 @@ func (d *discovery) look(ctx context.Context) error {
 	if err != nil && !closed {
 		return err
 	}
-	resources := map[schema.GroupVersion]map[string]bool{}
+	type answer struct {
+		resources map[string]bool
+		err       error
+	}
+	answers := map[schema.GroupVersion]answer{}
 	for _, m := range waiting {
 		gv := m.resource.GroupVersion()
-		if _, asked := resources[gv]; !asked && groups[gv] {
-			if resources[gv], err = d.resources(ctx, gv); err != nil {
-				return err
-			}
+		got, asked := answers[gv]
+		if !asked && groups[gv] {
+			got.resources, got.err = d.resources(ctx, gv)
+			answers[gv] = got
+			failed = errors.Join(failed, got.err)
 		}
-		if served := resources[gv][m.resource.Resource]; !served && (!closed || m.tried) {
+		if !got.resources[m.resource.Resource] && (!closed || m.tried) {
 			m.tried = false
-			m.looked()
+			m.looked(got.err)
 			continue
 		}
 		d.mu.Lock()
@@ -140,7 +148,7 @@ func (d *discovery) look(ctx context.Context) error {
 		d.mu.Unlock()
 		close(m.served)
 	}
-	return nil
+	return failed
 }
 
 // groups returns the API groups that are served, with their versions.

@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -17,7 +19,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
+	clocktesting "k8s.io/utils/clock/testing"
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/kind"
@@ -279,20 +283,108 @@ func TestWhatIsForbiddenIsToldOnceAndTriedSlowly(t *testing.T) {
 }
 
 func TestABrokenExtensionHoldsUpNoStart(t *testing.T) {
-	x := newExtensible(t)
-	x.set(func(x *extensible) { x.group, x.resource = true, true })
-	broken := play(t, func(r request) (int, http.Header, any) {
-		if strings.HasSuffix(r.path, "/rollouts") {
-			return failure(apierrors.NewServiceUnavailable("its server is down"))
+	for name, paths := range map[string][]string{
+		"its lists fail":              {"/apis/deploys.example/v1/rollouts"},
+		"it does not tell of itself":  {"/apis/deploys.example/v1"},
+		"nothing of it gets anywhere": {"/apis/deploys.example/v1", "/apis/deploys.example/v1/rollouts"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			broken := play(t, func(r request) (int, http.Header, any) {
+				switch {
+				case slices.Contains(paths, r.path):
+					return failure(apierrors.NewServiceUnavailable("its server is down"))
+				case r.path == "/apis":
+					return http.StatusOK, nil, metav1.APIGroupList{Groups: []metav1.APIGroup{{Name: extension.Group, Versions: []metav1.GroupVersionForDiscovery{{Version: "v1"}}}}}
+				}
+				return http.StatusOK, nil, metav1.APIResourceList{APIResources: []metav1.APIResource{{Name: extension.Resource}}}
+			})
+			f, _ := follow(t, &extensible{script: broken})
+			settles(t, f)
+			assert.False(t, f.complete.Load())
+		})
+	}
+}
+
+// What is asked for next to a group that does not answer is found all the same.
+func TestABrokenExtensionHoldsUpNoOther(t *testing.T) {
+	server := play(t, func(r request) (int, http.Header, any) {
+		versions := []metav1.GroupVersionForDiscovery{{Version: "v1"}}
+		switch r.path {
+		case "/apis":
+			return http.StatusOK, nil, metav1.APIGroupList{Groups: []metav1.APIGroup{
+				{Name: "broken.example", Versions: versions}, {Name: extension.Group, Versions: versions},
+			}}
+		case "/apis/deploys.example/v1":
+			return http.StatusOK, nil, metav1.APIResourceList{APIResources: []metav1.APIResource{{Name: extension.Resource}}}
 		}
-		if r.path == "/apis" {
-			return http.StatusOK, nil, metav1.APIGroupList{Groups: []metav1.APIGroup{{Name: extension.Group, Versions: []metav1.GroupVersionForDiscovery{{Version: "v1"}}}}}
-		}
-		return http.StatusOK, nil, metav1.APIResourceList{APIResources: []metav1.APIResource{{Name: extension.Resource}}}
+		return failure(apierrors.NewServiceUnavailable("its server is down"))
 	})
-	f, _ := follow(t, &extensible{script: broken})
-	settles(t, f)
-	assert.False(t, f.complete.Load())
+	c, err := newClient(server.config, server.config)
+	require.NoError(t, err)
+	d := newDiscovery(c.core, time.Minute, clock.RealClock{}, logr.Discard())
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { d.run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	unsure := make(chan error, 1)
+	running.Go(func() {
+		d.await(ctx, schema.GroupVersionResource{Group: "broken.example", Version: "v1", Resource: "rollouts"}, false, func(err error) {
+			select {
+			case unsure <- err:
+			default:
+			}
+		})
+	})
+	require.Error(t, <-unsure)
+	assert.True(t, d.await(ctx, extension, false, func(error) {}))
+}
+
+// Whoever serves an extension may take a request and never answer it. What
+// belongs to Kubernetes is waited for, and told of.
+func TestWhatAStartWaitsFor(t *testing.T) {
+	for name, tc := range map[string]struct {
+		resource  schema.GroupVersionResource
+		wantsMore bool
+	}{
+		"an extension": {extension, false},
+		"Kubernetes":   {sourceResource(reloader.Secret), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			lines := make(chan string, 1)
+			c := clocktesting.NewFakeClock(time.Now())
+			e := newTestEngine(t, new(rest.Config), new(told))
+			e.clock, e.log = c, funcr.New(func(_, line string) { lines <- line }, funcr.Options{})
+			f := &feed{resource: tc.resource, settled: make(chan struct{})}
+			going := make(chan bool)
+			go func() { going <- e.awaitFirstList(t.Context(), f) }()
+			eventually(t, c.HasWaiters, "it waits")
+			c.Step(startTold)
+			assert.Contains(t, <-lines, tc.resource.Resource)
+			if tc.wantsMore {
+				c.Step(startTold)
+				assert.Contains(t, <-lines, tc.resource.Resource)
+				f.settle()
+			}
+			assert.True(t, <-going)
+		})
+	}
+}
+
+func TestAStartTellsWhatItWaitsFor(t *testing.T) {
+	lines := make(chan string, 1)
+	c := clocktesting.NewFakeClock(time.Now())
+	e := newTestEngine(t, new(rest.Config), new(told))
+	e.clock, e.log = c, funcr.New(func(_, line string) { lines <- line }, funcr.Options{})
+	var read atomic.Bool
+	going := make(chan bool)
+	go func() { going <- e.until(t.Context(), read.Load, "sources") }()
+	eventually(t, func() bool { return c.Waiters() == 2 }, "it waits")
+	c.Step(startTold)
+	assert.Contains(t, <-lines, "sources")
+	read.Store(true)
+	c.Step(startTold)
+	assert.True(t, <-going)
 }
 
 // The kinds of Kubernetes itself are there: a start asks nobody.

@@ -176,7 +176,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	for range e.workers {
 		watching.Go(func() { work(ctx, e, e.queues.resolve, e.resolve) })
 	}
-	if !e.until(ctx, e.allResolved) {
+	if !e.until(ctx, e.allResolved, "workloads") {
 		return nil
 	}
 	// Sources come after workloads, so that the versions of all those that
@@ -222,7 +222,7 @@ func (e *Engine) lead(ctx context.Context) {
 	}
 	// Reloads do not wait for every source to be read, so neither does this.
 	workers.Go(func() { e.watchRollouts(ctx) })
-	if !e.until(ctx, e.ledger.allRead) {
+	if !e.until(ctx, e.ledger.allRead, "sources") {
 		return
 	}
 	if e.checkpoint != nil {
@@ -294,15 +294,21 @@ func (e *Engine) keep(ctx context.Context) {
 	}
 }
 
-// until waits for the condition, and reports false if ctx is done before.
-func (e *Engine) until(ctx context.Context, condition func() bool) bool {
-	ticker := e.clock.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
-	for !condition() {
+// startTold is the time between two words on what a start waits for.
+const startTold = 10 * time.Second
+
+// until waits until all of them are read, and reports false if ctx is done before.
+func (e *Engine) until(ctx context.Context, read func() bool, them string) bool {
+	look, overdue := e.clock.NewTicker(5*time.Millisecond), e.clock.NewTicker(startTold)
+	defer look.Stop()
+	defer overdue.Stop()
+	for !read() {
 		select {
 		case <-ctx.Done():
 			return false
-		case <-ticker.C():
+		case <-look.C():
+		case <-overdue.C():
+			e.log.Info("the start waits for what has yet to be read", "of", them)
 		}
 	}
 	return true

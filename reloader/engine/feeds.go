@@ -23,13 +23,32 @@ func (e *Engine) watch(ctx context.Context, watching *sync.WaitGroup, feeds []*f
 		watching.Go(func() { e.watcher.run(ctx, f) })
 	}
 	for _, f := range feeds {
+		if !e.awaitFirstList(ctx, f) {
+			return false
+		}
+	}
+	return true
+}
+
+// awaitFirstList waits until a feed is settled, and reports false if ctx is done
+// before. An extension gets no longer than until the first word that something is
+// missing: whoever serves it may take a request and never answer.
+func (e *Engine) awaitFirstList(ctx context.Context, f *feed) bool {
+	overdue := e.clock.NewTicker(startTold)
+	defer overdue.Stop()
+	for {
 		select {
 		case <-ctx.Done():
 			return false
 		case <-f.settled:
+			return true
+		case <-overdue.C():
+			e.log.Info("the start waits for a list", "resource", f.resource.GroupResource().String(), "namespace", f.area.namespace)
+			if mayBeMissing(f.resource) {
+				f.settle()
+			}
 		}
 	}
-	return true
 }
 
 // newFeed completes a feed and remembers it.

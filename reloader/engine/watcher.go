@@ -97,15 +97,19 @@ func ask[T any](ctx context.Context, w *watcher, f *feed, verb string, request f
 }
 
 // await returns when the API of a feed is served, or false when ctx is done
-// before; tried and looked are those of discovery. Who has asked for the API by
-// a flag is told that it is missing.
-func (w *watcher) await(ctx context.Context, f *feed, tried bool, looked func()) bool {
-	return w.discovery.await(ctx, f.resource, tried, func() {
+// before; missing is called each time it was looked for and is not. Who has asked
+// for the API by a flag is told so. tried is that of discovery.
+func (w *watcher) await(ctx context.Context, f *feed, tried bool, missing func()) bool {
+	return w.discovery.await(ctx, f.resource, tried, func(err error) {
+		if err != nil {
+			f.settle()
+			return
+		}
 		if f.flag != "" && w.refusals.add(unserved(f.resource.GroupResource())) {
 			w.log.Info("not served, so there is nothing to see of it until it is installed; leave the flag out if it never will be",
 				"resource", f.resource.GroupResource().String(), "flag", f.flag)
 		}
-		looked()
+		missing()
 	})
 }
 
