@@ -84,29 +84,42 @@ func (d *discovery) await(ctx context.Context, resource schema.GroupVersionResou
 	}
 }
 
-// run looks from time to time until ctx is done.
+// run looks when somebody asks, and from time to time until ctx is done.
 func (d *discovery) run(ctx context.Context) {
 	const firstWait, lastWait = 500 * time.Millisecond, 15 * time.Second
+	pause := d.interval
 	for delay := firstWait; ; {
-		pause := d.interval
-		if err := d.look(ctx); err != nil && ctx.Err() == nil {
-			d.log.Info("cannot find out which APIs are served, trying again", "reason", err.Error())
-			pause, delay = min(d.interval, delay), min(2*delay, lastWait)
-		} else {
-			delay = firstWait
-		}
 		// Many engines, and those of one that was restarted, spread out.
 		timer := d.clock.NewTimer(wait.Jitter(pause, 0.2))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return
+		case <-timer.C():
 		case <-d.soon:
 			timer.Stop()
-		case <-timer.C():
+			select {
+			case <-ctx.Done():
+				return
+			case <-d.clock.After(gathering):
+			}
+		}
+		select {
+		case <-d.soon:
+		default:
+		}
+		if err := d.look(ctx); err != nil && ctx.Err() == nil {
+			d.log.Info("cannot find out which APIs are served, trying again", "reason", err.Error())
+			pause, delay = min(d.interval, delay), min(2*delay, lastWait)
+		} else {
+			pause, delay = d.interval, firstWait
 		}
 	}
 }
+
+// gathering is how long a look waits for others to ask for something, too: a
+// start asks for several at almost the same time.
+const gathering = 5 * time.Millisecond
 
 // look asks for the APIs that somebody waits for, and tells them. A group that
 // does not answer holds up no other: an extension may be served by somebody else.
