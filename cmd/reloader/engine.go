@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -99,6 +100,11 @@ func (f *engineFlags) run(cmd *cobra.Command) error {
 	options, err := f.parse()
 	if err != nil {
 		return err
+	}
+	if os.Getenv("GOGC") == "" {
+		// Most of what a start allocates is garbage at once. To collect it twice
+		// as often as by default takes an eighth off the peak, for a little CPU.
+		debug.SetGCPercent(50)
 	}
 	if options.Log, err = f.log.logger(cmd.ErrOrStderr()); err != nil {
 		return err
