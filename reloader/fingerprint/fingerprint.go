@@ -28,6 +28,8 @@ const (
 	idTag        = "reloader/v1/id"
 	secretTag    = "reloader/v1/Secret" //nolint:gosec // the name of a kind
 	classTag     = "reloader/v1/SecretProviderClass"
+	deriveTag    = "reloader/v1/derive"
+	macTag       = "reloader/v1/mac"
 )
 
 // Deleted stands in place of a fingerprint for a source that is gone. No
@@ -142,15 +144,20 @@ func (w *writer) flush() {
 	w.n = 0
 }
 
-// sum ends the encoding and returns its fingerprint. What is left of the
-// content in the buffer is cleared.
+// sum ends the encoding and returns its fingerprint.
 func (w *writer) sum() Fingerprint {
-	w.flush()
-	clear(w.buf[:])
-	var mac [sha256.Size]byte
-	digest := w.mac.Sum(mac[:0])
+	digest := w.digest()
 	var text [len(prefix) + 2*size]byte
 	copy(text[:], prefix)
 	hex.Encode(text[len(prefix):], digest[:size])
 	return Fingerprint(text[:])
+}
+
+// digest ends the encoding. What is left of the content in the buffer is
+// cleared.
+func (w *writer) digest() (mac [sha256.Size]byte) {
+	w.flush()
+	clear(w.buf[:])
+	w.mac.Sum(mac[:0])
+	return mac
 }

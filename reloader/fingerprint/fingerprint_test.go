@@ -267,3 +267,25 @@ func TestTheIDTellsTheVersion(t *testing.T) {
 	require.True(t, found)
 	assert.True(t, strings.HasPrefix(key.ID(), version+"-"), key.ID())
 }
+
+func TestDerivedKeysTellNothingOfEachOther(t *testing.T) {
+	key, err := fingerprint.NewKey(bytes.Repeat([]byte{7}, fingerprint.KeySize))
+	require.NoError(t, err)
+	marks, carriers := key.Derive("marks"), key.Derive("carriers")
+
+	assert.Equal(t, marks.MAC("a"), key.Derive("marks").MAC("a"))
+	assert.Len(t, marks.MAC("a"), 32)
+	assert.NotEqual(t, marks.MAC("a"), carriers.MAC("a"))
+	assert.NotEqual(t, marks.MAC("a"), key.MAC("a"))
+	assert.NotEqual(t, marks.ID(), key.ID())
+	assert.True(t, fingerprint.Key{}.Derive("marks").IsZero())
+}
+
+func TestMACsOfTextsCutDifferentlyDiffer(t *testing.T) {
+	key, err := fingerprint.NewKey(bytes.Repeat([]byte{7}, fingerprint.KeySize))
+	require.NoError(t, err)
+
+	assert.NotEqual(t, key.MAC("ab", "c"), key.MAC("a", "bc"))
+	assert.NotEqual(t, key.MAC("a"), key.MAC("a", ""))
+	assert.Empty(t, fingerprint.Key{}.MAC("a"))
+}

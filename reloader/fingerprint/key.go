@@ -1,6 +1,7 @@
 package fingerprint
 
 import (
+	"encoding/hex"
 	"fmt"
 	"io"
 )
@@ -44,6 +45,35 @@ func NewKey(b []byte) (Key, error) {
 func (k Key) ID() string {
 	w := newWriter(k, idTag)
 	return string(w.sum())
+}
+
+// Derive returns the key for one purpose. Keys of different purposes tell
+// nothing of each other, nor of k. The zero Key derives the zero Key.
+func (k Key) Derive(purpose string) Key {
+	if k.IsZero() {
+		return Key{}
+	}
+	w := newWriter(k, deriveTag)
+	writeText(w, purpose)
+	secret := w.digest()
+	derived := &secret
+	return Key{secret: &derived}
+}
+
+// MAC returns a message authentication code over parts, as 32 hexadecimal
+// digits. Different lists of parts have different codes, however the same text
+// is cut. The zero Key returns an empty text.
+func (k Key) MAC(parts ...string) string {
+	if k.IsZero() {
+		return ""
+	}
+	w := newWriter(k, macTag)
+	w.writeLen(len(parts))
+	for _, part := range parts {
+		writeText(w, part)
+	}
+	digest := w.digest()
+	return hex.EncodeToString(digest[:size])
 }
 
 // IsZero reports whether k is the zero Key.
