@@ -15,6 +15,17 @@ func SourceKinds() []SourceKind {
 	return []SourceKind{ConfigMap, Secret, SecretProviderClass}
 }
 
+// ParseSourceKind returns the source kind of that name. It reports false for
+// every other text: what an annotation names is a kind only if it is one of
+// SourceKinds.
+func ParseSourceKind(name string) (kind SourceKind, ok bool) {
+	switch kind = SourceKind(name); kind {
+	case ConfigMap, Secret, SecretProviderClass:
+		return kind, true
+	}
+	return "", false
+}
+
 // Source names one source of the cluster. It is comparable and serves as a
 // key of queues and maps.
 type Source struct {

@@ -10,6 +10,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/utils/ptr"
 
 	"k8s-reloader/reloader"
@@ -88,12 +89,33 @@ func CarrierOf(m *Manifest) (Carrier, bool) {
 	if !ok {
 		return Carrier{}, false
 	}
-	c := Carrier{object: o}
-	if json.Unmarshal([]byte(o.Annotations[carrierAnnotation]), &c.note) != nil {
-		return Carrier{}, false
-	}
-	return c, c.note.Name != "" && c.note.UID != "" && len(c.note.Sources) > 0
+	n, ok := parseNote(o.Annotations[carrierAnnotation])
+	return Carrier{object: o, note: n}, ok
 }
+
+// maxNote is what the API server allows all annotations of an object.
+const maxNote = 256 << 10
+
+// parseNote reads a note, which anybody can have written who may create Jobs. It
+// reports false for what NewCarrier cannot have made: unknown kinds, and names
+// that no object has.
+func parseNote(text string) (n note, ok bool) {
+	if len(text) > maxNote || json.Unmarshal([]byte(text), &n) != nil {
+		return note{}, false
+	}
+	if n.UID == "" || !canExist(n.Name) || len(n.Sources) == 0 {
+		return note{}, false
+	}
+	for _, s := range n.Sources {
+		if _, known := reloader.ParseSourceKind(string(s.Kind)); !known || !canExist(s.Name) {
+			return note{}, false
+		}
+	}
+	return n, true
+}
+
+// canExist reports whether the API server takes an object of that name.
+func canExist(name string) bool { return len(validation.IsDNS1123Subdomain(name)) == 0 }
 
 // Workload is the Job that is replaced, Replaces its UID.
 func (c Carrier) Workload() reloader.Workload {

@@ -20,7 +20,8 @@ import (
 // of source that was the cause, if there was one. Close it after use.
 type Events struct {
 	broadcaster record.EventBroadcaster
-	recorders   map[reloader.SourceKind]record.EventRecorder // one without a kind
+	// Of each kind of source, and the one of everything else.
+	configMaps, secrets, classes, others record.EventRecorder
 }
 
 // maxMessage is the API's limit on the message of an event, in bytes.
@@ -33,18 +34,17 @@ func NewEvents(ctx context.Context, config *rest.Config) (*Events, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up the client for events: %w", err)
 	}
-	e := &Events{
-		broadcaster: record.NewBroadcaster(record.WithContext(ctx)),
-		recorders:   map[reloader.SourceKind]record.EventRecorder{},
-	}
-	for kind, component := range map[reloader.SourceKind]string{
-		reloader.ConfigMap:           "reloader-configmaps",
-		reloader.Secret:              "reloader-secrets",
-		reloader.SecretProviderClass: "reloader-secretproviderclasspodstatuses",
-		"":                           "reloader",
-	} {
+	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
+	as := func(component string) record.EventRecorder {
 		// The recorder is given references, for which it needs no types.
-		e.recorders[kind] = e.broadcaster.NewRecorder(runtime.NewScheme(), corev1.EventSource{Component: component})
+		return broadcaster.NewRecorder(runtime.NewScheme(), corev1.EventSource{Component: component})
+	}
+	e := &Events{
+		broadcaster: broadcaster,
+		configMaps:  as("reloader-configmaps"),
+		secrets:     as("reloader-secrets"),
+		classes:     as("reloader-secretproviderclasspodstatuses"),
+		others:      as("reloader"),
 	}
 	e.broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.Events("")})
 	return e, nil
@@ -58,13 +58,27 @@ func (e *Events) write(r Reload, eventType, reason, message string) {
 	if len(r.Sources) > 0 {
 		cause = r.Sources[0].Kind
 	}
-	e.recorders[cause].Event(&corev1.ObjectReference{
+	e.recorderOf(cause).Event(&corev1.ObjectReference{
 		APIVersion: r.APIVersion,
 		Kind:       string(r.Workload.Kind),
 		Namespace:  r.Workload.Namespace,
 		Name:       r.Workload.Name,
 		UID:        r.UID,
 	}, eventType, reason, message)
+}
+
+// recorderOf returns the recorder of events that a kind of source has caused;
+// there is one for whatever is none.
+func (e *Events) recorderOf(cause reloader.SourceKind) record.EventRecorder {
+	switch cause {
+	case reloader.ConfigMap:
+		return e.configMaps
+	case reloader.Secret:
+		return e.secrets
+	case reloader.SecretProviderClass:
+		return e.classes
+	}
+	return e.others
 }
 
 func reloadedMessage(r Reload) string {

@@ -114,6 +114,13 @@ func TestEveryReloadIsOneEvent(t *testing.T) {
 			wantComponent: "reloader-secretproviderclasspodstatuses",
 			wantMessage:   "Reloaded, because the content changed of SecretProviderClass shop/vault",
 		},
+		"because of what is no kind of source": {
+			tell:          func() { r.Reloaded(reload(source("Nonsense", "x"))) },
+			wantType:      corev1.EventTypeNormal,
+			wantReason:    "Reloaded",
+			wantComponent: "reloader",
+			wantMessage:   "Reloaded, because the content changed of Nonsense shop/x",
+		},
 		"because of several, under the first": {
 			tell: func() {
 				r.Reloaded(reload(source(reloader.ConfigMap, "settings"), source(reloader.Secret, "password")))

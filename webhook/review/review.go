@@ -50,13 +50,11 @@ func Source(source reloader.SourceKind, raw []byte, s policy.Settings) ([]reload
 
 // SourceKind returns the kind of source with that API group and kind.
 func SourceKind(group, name string) (reloader.SourceKind, bool) {
-	switch source := reloader.SourceKind(name); source {
-	case reloader.ConfigMap, reloader.Secret:
-		return source, group == ""
-	case reloader.SecretProviderClass:
+	source, ok := reloader.ParseSourceKind(name)
+	if source == reloader.SecretProviderClass {
 		return source, group == "secrets-store.csi.x-k8s.io"
 	}
-	return "", false
+	return source, ok && group == ""
 }
 
 // Object judges the JSON of an object of any kind. The error is ErrKind for
