@@ -54,6 +54,7 @@ func pure() []string {
 		module + "/reloader/record/...",
 		module + "/reloader/fingerprint/...",
 		module + "/reloader/scope/...",
+		module + "/reloader/printable/...",
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -201,4 +202,22 @@ func TestLogLevels(t *testing.T) {
 		})
 	}
 	assert.Equal(t, zerolog.TraceLevel, zerolog.GlobalLevel(), "no global is set by a flag")
+}
+
+func TestLogMessagesAreOneLine(t *testing.T) {
+	t.Cleanup(klog.ClearLogger)
+	for _, format := range []string{"", "json"} {
+		var out bytes.Buffer
+		log, err := (&logFlags{format: format, level: "info"}).logger(&out)
+		require.NoError(t, err)
+		const text = "x\n2026-11-26T00:00:00.000Z INF reloaded \x1b[31m\u009b%s"
+		log.Info(text, "name", text)
+		log.Error(errors.New(text), text)
+		klog.Errorf("read %s", text)
+		assert.Equal(t, 3, strings.Count(out.String(), "\n"), out.String())
+		assert.NotContains(t, out.String(), "\x1b")
+		if format == "" {
+			assert.NotContains(t, out.String(), "\u009b")
+		}
+	}
 }

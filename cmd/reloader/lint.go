@@ -236,10 +236,10 @@ func (l *lint) printText(out, errOut io.Writer) error {
 		}
 		where := f.Field
 		if f.Key != "" {
-			where += fmt.Sprintf("[%s]", printable(f.Key))
+			where += fmt.Sprintf("[%s]", shown(f.Key))
 		}
-		if _, err := fmt.Fprintf(out, "%s: %s %s: %s: %s (%s %s)\n", f.position, printable(f.Kind),
-			printable(fullName(f.Namespace, f.Name)), answer, f.Message, f.Reason, where); err != nil {
+		if _, err := fmt.Fprintf(out, "%s: %s %s: %s: %s (%s %s)\n", f.position, shown(f.Kind),
+			shown(fullName(f.Namespace, f.Name)), answer, f.Message, f.Reason, where); err != nil {
 			return err
 		}
 	}
@@ -269,9 +269,9 @@ func fullName(namespace, name string) string {
 	return namespace + "/" + name
 }
 
-// printable keeps what a manifest says from playing tricks with a terminal,
+// shown keeps what a manifest says from playing tricks with a terminal,
 // and from filling it.
-func printable(s string) string {
+func shown(s string) string {
 	const longest = 317 // of a key: prefix, slash and name
 	if len(s) > longest {
 		s = s[:longest] + "..."

@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime/pkg/log"
+
+	"k8s-reloader/reloader/printable"
 )
 
 type logFlags struct {
@@ -42,7 +44,14 @@ func (f *logFlags) logger(out io.Writer) (logr.Logger, error) {
 	switch f.format {
 	case "json":
 	case "":
-		out = zerolog.ConsoleWriter{Out: out, NoColor: true, TimeFormat: "2006-01-02T15:04:05.000Z07:00"}
+		// It quotes values, but not messages, and those of libraries may quote others.
+		message := func(m any) string {
+			if m == nil {
+				return ""
+			}
+			return printable.Line(fmt.Sprint(m))
+		}
+		out = zerolog.ConsoleWriter{Out: out, NoColor: true, TimeFormat: "2006-01-02T15:04:05.000Z07:00", FormatMessage: message}
 	default:
 		return logr.Logger{}, fmt.Errorf("--log-format=%s: use json, or leave it out", f.format)
 	}

@@ -27,6 +27,8 @@ const (
 	often = time.Millisecond
 )
 
+func say(s string) Text { return Text{}.Plainly(s) }
+
 func environment(pairs map[string]string) func(string) string {
 	return func(name string) string { return pairs[name] }
 }
@@ -86,7 +88,8 @@ func TestSettings(t *testing.T) {
 }
 
 func TestBodies(t *testing.T) {
-	good, bad := Alert{Text: "Reloaded *web*"}, Alert{Text: "Could not reload *web*", Failure: true}
+	good := Alert{Text: say("Reloaded ").Boldly("web")}
+	bad := Alert{Text: say("Could not reload ").Boldly("web"), Failure: true}
 	tests := map[string]struct {
 		sink     Sink
 		alert    Alert
@@ -100,7 +103,7 @@ func TestBodies(t *testing.T) {
 		"slack, a failure":  {Slack, bad, "", "application/json", `{"attachments":[{"text":"Could not reload *web*","color":"danger","author_name":"Reloader"}]}`},
 		"teams":             {Teams, good, "", "application/json", `{"text":"Reloaded *web*"}`},
 		"gchat, with info":  {GChat, bad, "cluster a", "application/json", `{"text":"cluster a : Could not reload *web*"}`},
-		"slack, with quote": {Slack, Alert{Text: `"`}, "", "application/json", `{"attachments":[{"text":"\"","color":"good","author_name":"Reloader"}]}`},
+		"slack, with quote": {Slack, Alert{Text: say(`"`)}, "", "application/json", `{"attachments":[{"text":"\"","color":"good","author_name":"Reloader"}]}`},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -208,7 +211,7 @@ func TestSending(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, tc.answer, nil)
-			w.sender.Send(Alert{Text: "hello"})
+			w.sender.Send(Alert{Text: say("hello")})
 			require.Eventually(t, func() bool { return w.count(tc.want) == 1 }, soon, often)
 			assert.Equal(t, tc.wantPosts, w.posts())
 			assert.NotContains(t, w.logged(), "hunter2")
@@ -231,7 +234,7 @@ func TestWhoTakesTooLongIsAskedAgain(t *testing.T) {
 			<-r.Context().Done() // nobody waits for it any more
 		}
 	}, func(o *Options) { o.Settings.Receiver = impatient(t, o.Settings.Receiver.String()) })
-	w.sender.Send(Alert{Text: "hello"})
+	w.sender.Send(Alert{Text: say("hello")})
 	require.Eventually(t, func() bool { return w.count(Sent) == 1 }, soon, often)
 	assert.Greater(t, w.posts(), 1)
 }
@@ -252,17 +255,17 @@ func TestADeadReceiverHoldsUpNobody(t *testing.T) {
 	w := newWorld(t, func(int, http.ResponseWriter, *http.Request) { <-dead },
 		func(o *Options) { o.Queue, o.Attempts = queue, 1 })
 	t.Cleanup(revive)
-	w.sender.Send(Alert{Text: "first"})
+	w.sender.Send(Alert{Text: say("first")})
 	require.Eventually(t, func() bool { return w.posts() == 1 }, soon, often)
 	for range queue + more {
-		w.sender.Send(Alert{Text: "more"})
+		w.sender.Send(Alert{Text: say("more")})
 	}
 	assert.Equal(t, more, w.count(Dropped), "Send has not waited for the receiver")
 	assert.Equal(t, 1, strings.Count(w.logged(), "dropping alerts"))
 	assert.NotContains(t, w.logged(), "hunter2")
 	revive()
 	require.Eventually(t, func() bool { return w.count(Sent) == 1+queue }, soon, often)
-	w.sender.Send(Alert{Text: "there is room again"})
+	w.sender.Send(Alert{Text: say("there is room again")})
 	assert.Contains(t, w.logged(), "alerts are sent again")
 }
 
@@ -285,10 +288,11 @@ func TestNobodyIsToldUnderTheLock(t *testing.T) {
 	})
 	require.NoError(t, err)
 	for range 3 {
-		s.Send(Alert{Text: "no room for more than one"})
+		s.Send(Alert{Text: say("no room for more than one")})
 	}
-	<-s.waiting
-	s.Send(Alert{Text: "room again"})
+	_, ok := s.next()
+	require.True(t, ok)
+	s.Send(Alert{Text: say("room again")})
 	require.Len(t, told, 4)
 	assert.Contains(t, told[0], "dropping alerts")
 	assert.Equal(t, []string{Dropped, Dropped}, told[1:3])
@@ -300,12 +304,12 @@ func TestWhatWaitsIsSentAtTheEnd(t *testing.T) {
 	release := make(chan struct{})
 	w := newWorld(t, func(int, http.ResponseWriter, *http.Request) { <-release }, func(o *Options) { o.Drain = soon })
 	for range alerts {
-		w.sender.Send(Alert{Text: "hello"})
+		w.sender.Send(Alert{Text: say("hello")})
 	}
 	go close(release)
 	w.stop()
 	assert.Equal(t, alerts, w.count(Sent))
-	w.sender.Send(Alert{Text: "too late"})
+	w.sender.Send(Alert{Text: say("too late")})
 	assert.Equal(t, 1, w.count(Dropped))
 }
 
@@ -313,13 +317,37 @@ func TestTheEndIsBounded(t *testing.T) {
 	const alerts = 5
 	w := newWorld(t, code(500), func(o *Options) { o.Drain, o.FirstRetry = 20*time.Millisecond, time.Hour })
 	for range alerts {
-		w.sender.Send(Alert{Text: "hello"})
+		w.sender.Send(Alert{Text: say("hello")})
 	}
 	require.Eventually(t, func() bool { return w.posts() == 1 }, soon, often)
 	w.stop()
 	assert.Equal(t, 1, w.count(Failed))
 	assert.Equal(t, alerts-1, w.count(Dropped))
 	assert.Contains(t, w.logged(), "stopped before all alerts were sent")
+}
+
+func TestNamespacesTakeTurns(t *testing.T) {
+	release := make(chan struct{})
+	w := newWorld(t, func(n int, _ http.ResponseWriter, _ *http.Request) {
+		if n == 0 {
+			<-release
+		}
+	}, func(o *Options) { o.Queue = 8 })
+	send := func(namespace, text string) { w.sender.Send(Alert{Namespace: namespace, Text: say(text)}) }
+	send("evil", "sent at once")
+	require.Eventually(t, func() bool { return w.posts() == 1 }, soon, often)
+	for i := range 100 {
+		send("evil", fmt.Sprint("evil ", i))
+	}
+	send("shop", "shop 0")
+	send("bank", "bank 0")
+	send("shop", "shop 1")
+	close(release)
+	require.Eventually(t, func() bool { return w.count(Sent) == 9 }, soon, often)
+	assert.Equal(t, 95, w.count(Dropped))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	assert.Equal(t, []string{"sent at once", "evil 0", "shop 0", "bank 0", "evil 1", "shop 1", "evil 2", "evil 3", "evil 4"}, w.bodies)
 }
 
 func TestOptionsThatCannotBeUsed(t *testing.T) {

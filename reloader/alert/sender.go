@@ -83,9 +83,11 @@ func (o Options) Validate() error {
 type Sender struct {
 	options Options
 
-	mu sync.Mutex // guards everything below
-	// waiting is closed when Run takes no more.
-	waiting chan Alert
+	// wake holds one token: something waits, or Run takes no more.
+	wake chan struct{}
+
+	mu      sync.Mutex // guards everything below
+	waiting line
 	closed  bool
 	// dropped counts those in a row for which there was no place.
 	dropped int
@@ -97,11 +99,12 @@ func New(o Options) (*Sender, error) {
 		return nil, fmt.Errorf("alert options: %w", err)
 	}
 	o = o.withDefaults()
-	return &Sender{options: o, waiting: make(chan Alert, o.Queue)}, nil
+	return &Sender{options: o, wake: make(chan struct{}, 1), waiting: line{room: o.Queue}}, nil
 }
 
-// Send puts an alert into the queue and never blocks. If the queue is full, or
-// Run has ended, the alert is dropped.
+// Send puts an alert into the queue and never blocks. If the queue is full, the
+// newest of the namespace that has most in it is dropped, which may be this one;
+// after Run has ended, this one is.
 func (s *Sender) Send(a Alert) {
 	queued, dropped := s.queue(a)
 	switch {
@@ -115,22 +118,42 @@ func (s *Sender) Send(a Alert) {
 	}
 }
 
-// queue reports whether there was a place for the alert, and for how many in a
-// row there was none: with this one, or before it. Once Run has ended, none is
-// counted.
+// queue reports whether no alert was dropped, and how many in a row were: with
+// this one, or before it. Once Run has ended, none is counted.
 func (s *Sender) queue(a Alert) (queued bool, dropped int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return false, 0
 	}
-	select {
-	case s.waiting <- a:
-		dropped, s.dropped = s.dropped, 0
-		return true, dropped
-	default:
+	full := s.waiting.push(a)
+	s.signal()
+	if full {
 		s.dropped++
 		return false, s.dropped
+	}
+	dropped, s.dropped = s.dropped, 0
+	return true, dropped
+}
+
+func (s *Sender) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// next waits for an alert, and reports false when the queue is closed and empty.
+func (s *Sender) next() (Alert, bool) {
+	for {
+		s.mu.Lock()
+		a, ok := s.waiting.pop()
+		closed := s.closed
+		s.mu.Unlock()
+		if ok || closed {
+			return a, ok
+		}
+		<-s.wake
 	}
 }
 
@@ -142,7 +165,7 @@ func (s *Sender) Run(ctx context.Context) {
 	var worker sync.WaitGroup
 	left := 0
 	worker.Go(func() {
-		for a := range s.waiting {
+		for a, ok := s.next(); ok; a, ok = s.next() {
 			if sending.Err() != nil {
 				left++
 				s.options.Count(Dropped)
@@ -154,8 +177,8 @@ func (s *Sender) Run(ctx context.Context) {
 	<-ctx.Done()
 	s.mu.Lock()
 	s.closed = true
-	close(s.waiting)
 	s.mu.Unlock()
+	s.signal()
 	deadline := time.AfterFunc(s.options.Drain, stop)
 	defer deadline.Stop()
 	worker.Wait()

@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -8,8 +9,10 @@ import (
 
 // Alert is one message.
 type Alert struct {
-	// Text has asterisks around what chats show in bold.
-	Text string
+	// Namespace that the message is about: no namespace takes the places of
+	// others in the queue. Empty is one of its own.
+	Namespace string
+	Text      Text
 	// Failure is true if something has not worked.
 	Failure bool
 }
@@ -54,8 +57,9 @@ type attachment struct {
 
 // body returns what is posted for an alert.
 func (s Sink) body(a Alert, info string) (contentType string, body []byte, err error) {
-	text := a.Text
+	text := s.text(a.Text)
 	if info != "" {
+		// What whoever runs the product writes may have markup.
 		text = info + " : " + text
 	}
 	var content any
@@ -69,13 +73,16 @@ func (s Sink) body(a Alert, info string) (contentType string, body []byte, err e
 	case Teams, GChat:
 		content = message{text}
 	case Plain:
-		return "text/plain; charset=utf-8", []byte(strings.ReplaceAll(text, "*", "")), nil
+		return "text/plain; charset=utf-8", []byte(text), nil
 	default:
 		return "", nil, fmt.Errorf("unknown sink %q", s)
 	}
-	body, err = json.Marshal(content)
-	if err != nil {
+	var encoded bytes.Buffer
+	encoder := json.NewEncoder(&encoded)
+	// The body goes to a chat, never into a page.
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(content); err != nil {
 		return "", nil, fmt.Errorf("encode an alert: %w", err)
 	}
-	return "application/json", body, nil
+	return "application/json", bytes.TrimSuffix(encoded.Bytes(), []byte("\n")), nil
 }

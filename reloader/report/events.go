@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -14,6 +13,7 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/printable"
 )
 
 // Events writes Kubernetes events, each under the component name of the kind
@@ -106,23 +106,18 @@ func takenBackMessage(r Reload, by string) string {
 		"Tell it to leave alone what the field manager Reloader owns in the pod template. Changed: %s", by, sources(r)))
 }
 
+// maxListed is how many sources can matter of what fits a message.
+const maxListed = maxMessage / len("Secret a/b")
+
+// sources names those that changed, as far as a message has room for them.
 func sources(r Reload) string {
-	names := make([]string, len(r.Sources))
-	for i, s := range r.Sources {
+	named := r.Sources[:min(len(r.Sources), maxListed)]
+	names := make([]string, len(named))
+	for i, s := range named {
 		names[i] = s.String()
 	}
 	return strings.Join(names, ", ")
 }
 
-// clip shortens s to what the API takes, without cutting a character in two.
-func clip(s string) string {
-	const ellipsis = "..."
-	if len(s) <= maxMessage {
-		return s
-	}
-	end := maxMessage - len(ellipsis)
-	for !utf8.RuneStart(s[end]) {
-		end--
-	}
-	return s[:end] + ellipsis
-}
+// clip returns s as one printable line that the API takes.
+func clip(s string) string { return printable.Clip(s, maxMessage) }

@@ -150,6 +150,15 @@ func TestEveryReloadIsOneEvent(t *testing.T) {
 			wantComponent: "reloader-secrets",
 			wantMessage:   "Not reloaded yet (trying again), although the content changed of Secret shop/password: no answer",
 		},
+		"that failed with text of a stranger": {
+			tell: func() {
+				r.Failed(reload(source(reloader.Secret, "password")), reloader.OutcomeRetry, errors.New("no \x1b[31manswer\nINF reloaded \u202e"))
+			},
+			wantType:      corev1.EventTypeWarning,
+			wantReason:    "ReloadFail",
+			wantComponent: "reloader-secrets",
+			wantMessage:   "Not reloaded yet (trying again), although the content changed of Secret shop/password: no \ufffd[31manswer INF reloaded \ufffd",
+		},
 		"that can never come, by what is wrong": {
 			tell: func() {
 				r.Faulty(reload(), []reloader.Problem{{Reason: reloader.ReasonEntryInvalid, Message: "what to do"}})
@@ -240,18 +249,6 @@ func TestMessagesFitTheAPI(t *testing.T) {
 	}
 	assert.Len(t, reloadedMessage(reload(many...)), 1024)
 	assert.Len(t, failedMessage(reload(many...), reloader.OutcomeRetry, errors.New("no answer")), 1024)
-}
-
-func FuzzClip(f *testing.F) {
-	f.Add(strings.Repeat("€", 400), 0)
-	f.Fuzz(func(t *testing.T, s string, times int) {
-		s = strings.Repeat(s, max(0, times%2000))
-		got := clip(s)
-		assert.LessOrEqual(t, len(got), 1024)
-		if utf8.ValidString(s) {
-			assert.True(t, utf8.ValidString(got))
-		}
-	})
 }
 
 func TestMetrics(t *testing.T) {
