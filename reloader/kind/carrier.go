@@ -65,7 +65,7 @@ func NewCarrier(m *Manifest, c Change, replacement *batchv1.Job) (*batchv1.Job, 
 		n.Sources = append(n.Sources, reloadedSource{s.Kind, s.Name})
 	}
 	digest := sha256.Sum256([]byte(m.Meta.UID))
-	o := anew(replacement, cutName(m.Meta.Name, hex.EncodeToString(digest[:5])))
+	o := anew(replacement, jobName(m.Meta.Name, hex.EncodeToString(digest[:5]), &replacement.Spec))
 	for i := range o.OwnerReferences {
 		owner := &o.OwnerReferences[i]
 		if ptr.Deref(owner.Controller, false) {

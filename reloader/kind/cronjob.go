@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -75,7 +74,7 @@ func RunOf(m *Manifest, c Change) (Run, error) {
 		TypeMeta: metav1.TypeMeta{APIVersion: batchv1.SchemeGroupVersion.String(), Kind: string(reloader.Job)},
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace:   o.Namespace,
-			Name:        cutName(o.Name, c.digest(string(o.UID))),
+			Name:        jobName(o.Name, c.digest(string(o.UID)), &template.Spec),
 			Labels:      template.Labels,
 			Annotations: template.Annotations,
 			OwnerReferences: []metav1.OwnerReference{{
@@ -106,18 +105,6 @@ func (c Change) digest(uid string) string {
 		fmt.Fprintln(hash, m.Source, m.Value, m.Written.UTC().Format(time.RFC3339))
 	}
 	return hex.EncodeToString(hash.Sum(nil)[:5])
-}
-
-// maxJobName is how long a Job's name may be, which is a label of its pods.
-const maxJobName = 63
-
-// cutName returns name-suffix, with the name cut to what a Job's name may be.
-func cutName(name, suffix string) string {
-	most := maxJobName - len(suffix) - 1
-	if len(name) > most {
-		name = strings.TrimRight(name[:most], "-.")
-	}
-	return name + "-" + suffix
 }
 
 // RunsFor returns the UID of the CronJob that the Job m was started by or for;
