@@ -129,7 +129,7 @@ func (e *Engine) searchClasses(on shelf) {
 // classAnnotations returns the annotations of a SecretProviderClass; none if it
 // is gone, which leaves pods what they have mounted.
 func (c *client) classAnnotations(ctx context.Context, class reloader.Source) (map[string]string, error) {
-	meta, err := c.metadata.Resource(classResource()).Namespace(class.Namespace).Get(ctx, class.Name, metav1.GetOptions{})
+	meta, err := c.metadataOfOne(ctx, classResource(), class.Namespace, class.Name)
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil, nil

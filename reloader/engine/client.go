@@ -11,8 +11,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	apicontent "k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -121,12 +119,12 @@ type readable interface {
 }
 
 func (c *client) source(ctx context.Context, s reloader.Source) (readable, error) {
-	// Lists in annotations are not held to the names that objects can have.
-	if len(apicontent.IsPathSegmentName(s.Name)) > 0 {
-		return nil, fmt.Errorf("read %s: %w", s, apierrors.NewNotFound(sourceResource(s.Kind).GroupResource(), s.Name))
+	err := canExist(sourceResource(s.Kind).GroupResource(), s.Namespace, s.Name)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", s, err)
 	}
 	object := newSource(s.Kind)
-	err := c.core.Get().Namespace(s.Namespace).Resource(sourceResource(s.Kind).Resource).Name(s.Name).
+	err = c.core.Get().Namespace(s.Namespace).Resource(sourceResource(s.Kind).Resource).Name(s.Name).
 		MaxRetries(0).Do(ctx).Into(object)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", s, err)
@@ -208,11 +206,29 @@ func into(ctx context.Context, request *rest.Request, object runtime.Object) err
 }
 
 func (c *client) workload(ctx context.Context, k kind.Kind, w reloader.Workload) (*kind.Manifest, error) {
+	if err := canExist(k.Resource.GroupResource(), w.Namespace, w.Name); err != nil {
+		return nil, fmt.Errorf("read %s: %w", w, err)
+	}
 	object := k.NewObject()
 	if err := into(ctx, c.read(k).Namespace(w.Namespace).Name(w.Name), object); err != nil {
 		return nil, fmt.Errorf("read %s: %w", w, err)
 	}
 	return k.Manifest(object), nil
+}
+
+// deployment returns the Deployment w in full.
+func (c *client) deployment(ctx context.Context, w reloader.Workload) (*appsv1.Deployment, error) {
+	gv := appsv1.SchemeGroupVersion
+	err := canExist(gv.WithResource("deployments").GroupResource(), w.Namespace, w.Name)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", w, err)
+	}
+	d := new(appsv1.Deployment)
+	err = c.reads.typed[gv].Get().Namespace(w.Namespace).Resource("deployments").Name(w.Name).MaxRetries(0).Do(ctx).Into(d)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", w, err)
+	}
+	return d, nil
 }
 
 // workloads calls visit for every workload of a kind in an area, a chunk in
@@ -270,8 +286,12 @@ func inChunks(list func(*metav1.ListOptions) (next string, err error)) error {
 
 // patch returns the metadata of the workload as it is after the patch.
 func (c *client) patch(ctx context.Context, k kind.Kind, w reloader.Workload, pt types.PatchType, body []byte) (*metav1.PartialObjectMetadata, error) {
+	err := canExist(k.Resource.GroupResource(), w.Namespace, w.Name)
+	if err != nil {
+		return nil, fmt.Errorf("patch %s: %w", w, err)
+	}
 	patched := new(metav1.PartialObjectMetadata)
-	err := c.write(ctx, http.MethodPatch, k).Namespace(w.Namespace).Name(w.Name).
+	err = c.write(ctx, http.MethodPatch, k).Namespace(w.Namespace).Name(w.Name).
 		VersionedParams(&metav1.PatchOptions{FieldManager: FieldManager}, metav1.ParameterCodec).
 		SetHeader("Content-Type", string(pt)).SetHeader("Accept", metadataOnly).Body(body).
 		Do(ctx).Into(patched)
@@ -284,8 +304,12 @@ func (c *client) patch(ctx context.Context, k kind.Kind, w reloader.Workload, pt
 // createJob returns the metadata of the Job as it was created.
 func (c *client) createJob(ctx context.Context, o *batchv1.Job) (*metav1.PartialObjectMetadata, error) {
 	jobs, _ := kind.ByName(reloader.Job)
+	err := canExist(jobs.Resource.GroupResource(), o.Namespace, o.Name)
+	if err != nil {
+		return nil, fmt.Errorf("create Job %s/%s: %w", o.Namespace, o.Name, err)
+	}
 	created := new(metav1.PartialObjectMetadata)
-	err := c.write(ctx, http.MethodPost, jobs).Namespace(o.Namespace).
+	err = c.write(ctx, http.MethodPost, jobs).Namespace(o.Namespace).
 		VersionedParams(&metav1.CreateOptions{FieldManager: FieldManager}, metav1.ParameterCodec).
 		SetHeader("Accept", metadataOnly).Body(o).
 		Do(ctx).Into(created)
@@ -300,7 +324,11 @@ func (c *client) createJob(ctx context.Context, o *batchv1.Job) (*metav1.Partial
 // default for Jobs does not.
 func (c *client) deleteJob(ctx context.Context, w reloader.Workload, policy metav1.DeletionPropagation, only metav1.Preconditions) error {
 	jobs, _ := kind.ByName(reloader.Job)
-	err := c.write(ctx, http.MethodDelete, jobs).Namespace(w.Namespace).Name(w.Name).
+	err := canExist(jobs.Resource.GroupResource(), w.Namespace, w.Name)
+	if err != nil {
+		return fmt.Errorf("delete %s: %w", w, err)
+	}
+	err = c.write(ctx, http.MethodDelete, jobs).Namespace(w.Namespace).Name(w.Name).
 		Body(&metav1.DeleteOptions{Preconditions: &only, PropagationPolicy: &policy}).
 		Do(ctx).Error()
 	if err != nil {

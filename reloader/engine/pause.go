@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -86,8 +85,7 @@ func (e *Engine) pausing(ctx context.Context, w reloader.Workload, due bool) (pa
 	if !concerned {
 		return pause{}, nil
 	}
-	d := new(appsv1.Deployment)
-	err := e.client.reads.typed[appsv1.SchemeGroupVersion].Get().Namespace(w.Namespace).Resource("deployments").Name(w.Name).MaxRetries(0).Do(ctx).Into(d)
+	d, err := e.client.deployment(ctx, w)
 	switch {
 	case apierrors.IsNotFound(err):
 		// The event of its deletion comes, and forgets what was due.
@@ -95,7 +93,7 @@ func (e *Engine) pausing(ctx context.Context, w reloader.Workload, due bool) (pa
 		e.metrics.Paused(e.pauses.count())
 		return pause{waits: true}, nil
 	case err != nil:
-		return pause{}, fmt.Errorf("read %s: %w", w, err)
+		return pause{}, err
 	}
 	view := viewPause(d, marks, e.settings.Keys)
 	now := e.clock.Now()

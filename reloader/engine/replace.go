@@ -92,12 +92,12 @@ func (e *Engine) ownerGoes(ctx context.Context, m *kind.Manifest) (bool, error) 
 	if !ok {
 		return false, nil
 	}
-	meta, err := e.client.metadata.Resource(k.Resource).Namespace(m.Meta.Namespace).Get(ctx, owner.Name, metav1.GetOptions{})
+	meta, err := e.client.metadataOfOne(ctx, k.Resource, m.Meta.Namespace, owner.Name)
 	switch {
 	case apierrors.IsNotFound(err):
 		return true, nil
 	case err != nil:
-		return false, fmt.Errorf("read %s, which owns %s: %w", owner.Name, m.Workload(), err)
+		return false, fmt.Errorf("look for the owner of %s: %w", m.Workload(), err)
 	}
 	return meta.UID != owner.UID || meta.DeletionTimestamp != nil, nil
 }
