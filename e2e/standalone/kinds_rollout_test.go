@@ -22,7 +22,7 @@ func healthy(t *testing.T, w workload) {
 		o := w.read(t)
 		k, _ := kind.ByName(reloader.Rollout)
 		phase, _, _ := unstructured.NestedString(o.Object, "status", "phase")
-		return phase == "Healthy" && !k.Manifest(o).Rolling
+		return phase == "Healthy" && k.Manifest(o).Progress == kind.Healthy
 	}, time.Minute, often)
 }
 

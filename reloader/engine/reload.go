@@ -117,11 +117,16 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 // carriedOut notes what has come of a reload.
 func (e *Engine) carriedOut(r report.Reload, debts []debt, came effect) error {
 	w := r.Workload
-	if came.written == nil {
-		e.notMade(w, false)
-	} else {
+	switch {
+	case came.written != nil:
 		e.rollouts.began(w)
 		e.intake.landed(w, came.written)
+	case came.done:
+		// What was written is another object: the one that lends the template.
+		e.rollouts.began(w)
+		e.intake.missed(w, false)
+	default:
+		e.notMade(w, false)
 	}
 	if came.wait > 0 {
 		e.queues.workloads.AddAfter(w, came.wait)
@@ -203,7 +208,8 @@ func stopped(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Can
 // hold returns how long the limits want a reload to wait; 0 is not at all.
 func (e *Engine) hold(r report.Reload) time.Duration {
 	w := r.Workload
-	if !e.rollouts.begin(w) {
+	// What is run or replaced is no rollout: it takes no place, and waits for none.
+	if k, ok := kind.ByName(w.Kind); ok && k.Way == kind.ByPatch && !e.rollouts.begin(w) {
 		return rolloutPoll
 	}
 	wait, held := e.limits.admit(w)

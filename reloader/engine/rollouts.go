@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"strconv"
 	"sync"
 	"time"
 
@@ -129,9 +130,28 @@ func (e *Engine) hasRolled(ctx context.Context, w reloader.Workload) bool {
 		return true
 	}
 	m, err := e.client.workload(ctx, k, w)
-	if err != nil {
+	switch {
+	case err != nil:
 		// One that cannot be read is looked at again.
 		return apierrors.IsNotFound(err)
+	case m.Progress == kind.Rolling:
+		return false
+	case m.Progress == kind.Idle, m.LenderObserved == "":
+		return true
 	}
-	return !m.Rolling
+	return e.followsLender(ctx, m)
+}
+
+// followsLender reports whether the controller of m has acted on the template that
+// m borrows: a change of that is no new generation of m.
+func (e *Engine) followsLender(ctx context.Context, m *kind.Manifest) bool {
+	k, ok := kind.ByName(m.Lender.Kind)
+	if !ok {
+		return true
+	}
+	lender, err := e.client.workload(ctx, k, m.Lender)
+	if err != nil {
+		return apierrors.IsNotFound(err)
+	}
+	return m.LenderObserved == strconv.FormatInt(lender.Meta.Generation, 10)
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,6 +22,7 @@ import (
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/report"
 )
 
 func TestSoManyRollAtTheSameTime(t *testing.T) {
@@ -228,4 +230,73 @@ func TestAReloadWaitsForTheRolloutsOfOthers(t *testing.T) {
 	require.NoError(t, e.reload(t.Context(), web))
 	assert.Len(t, server.requests, 1)
 	assert.Equal(t, []reloader.Workload{web}, slices.Collect(maps.Keys(e.rollouts.all())))
+}
+
+// What a Job does is no rollout, whoever started it.
+func TestWhatIsNotPatchedTakesNoPlace(t *testing.T) {
+	e := newTestEngine(t, unreachable(t), new(told))
+	e.rollouts = newRollouts(1, e.clock)
+	require.True(t, e.rollouts.begin(web))
+	for _, k := range []reloader.WorkloadKind{reloader.CronJob, reloader.Job} {
+		w := reloader.Workload{Kind: k, Namespace: "shop", Name: "nightly"}
+		assert.Zero(t, e.hold(report.Reload{Workload: w}), k)
+		e.rollouts.notBegun(w)
+		e.rollouts.began(w)
+	}
+	assert.Equal(t, rolloutPoll, e.hold(report.Reload{Workload: worker}))
+}
+
+// Its patch goes to the Deployment that lends the template, and it rolls.
+func TestABorrowerTakesAPlace(t *testing.T) {
+	lender := new(newApp(web))
+	e := lending(t, &lender, new(func()))
+	e.rollouts = newRollouts(1, e.clock)
+	require.NoError(t, resolveQueued(t, e))
+	for _, c := range []content{written(5, "a"), written(30, "b")} {
+		e.ledger.take(settings)
+		_, outdated := e.ledger.look(settings, c, func() []reloader.Workload { return []reloader.Workload{borrower("rolls")} })
+		require.False(t, outdated)
+	}
+	require.NoError(t, e.reload(t.Context(), borrower("rolls")))
+	assert.Empty(t, e.ledger.due(borrower("rolls")))
+	assert.False(t, e.rollouts.begin(worker))
+}
+
+func TestABorrowerRollsUntilItsControllerHasSeenTheTemplate(t *testing.T) {
+	tests := map[string]struct {
+		spec   map[string]any
+		status map[string]any
+		gone   bool // the Deployment is
+		want   bool
+	}{
+		"it has":                      {status: map[string]any{"phase": "Healthy", "workloadObservedGeneration": "2"}, want: true},
+		"it has not":                  {status: map[string]any{"phase": "Healthy", "workloadObservedGeneration": "1"}},
+		"it has failed before that":   {status: map[string]any{"phase": "Degraded", "workloadObservedGeneration": "1"}},
+		"it progresses":               {status: map[string]any{"phase": "Progressing", "workloadObservedGeneration": "2"}},
+		"it does not report that":     {status: map[string]any{"phase": "Healthy"}, want: true},
+		"it is paused":                {spec: map[string]any{"paused": true}, status: map[string]any{"workloadObservedGeneration": "1"}, want: true},
+		"nothing is there to be seen": {status: map[string]any{"phase": "Healthy", "workloadObservedGeneration": "1"}, gone: true, want: true},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			server := play(t, func(r request) (int, http.Header, any) {
+				switch {
+				case strings.Contains(r.path, "/rollouts/"):
+					spec := map[string]any{"workloadRef": map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}
+					maps.Copy(spec, tc.spec)
+					tc.status["observedGeneration"] = "1"
+					return http.StatusOK, nil, map[string]any{
+						"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout",
+						"metadata": map[string]any{"namespace": "shop", "name": "rolls", "generation": 1}, "spec": spec, "status": tc.status,
+					}
+				case tc.gone:
+					return failure(apierrors.NewNotFound(appsv1.Resource("deployments"), "web"))
+				}
+				o := newApp(web).with(func(a *app) { a.generation = 2 }).object().(*appsv1.Deployment)
+				o.TypeMeta = metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"}
+				return http.StatusOK, nil, o
+			})
+			assert.Equal(t, tc.want, newTestEngine(t, server.config, new(told)).hasRolled(t.Context(), borrower("rolls")))
+		})
+	}
 }

@@ -34,6 +34,7 @@ func cronJob() Kind {
 				Meta:         &o.ObjectMeta,
 				Template:     &o.Spec.JobTemplate.Spec.Template,
 				TemplatePath: "spec.jobTemplate.spec.template",
+				Progress:     Idle,
 				spec:         &o.Spec,
 				object:       o,
 			}

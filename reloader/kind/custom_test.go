@@ -66,34 +66,6 @@ func TestTheTemplateOfARollout(t *testing.T) {
 	}
 }
 
-func TestWhetherACustomResourceRolls(t *testing.T) {
-	tests := map[string]struct {
-		kind Kind
-		raw  string
-		want bool
-	}{
-		"a Rollout that is done":             {rollout(), `{"metadata":{"generation":2},"status":{"observedGeneration":"2","phase":"Healthy"}}`, false},
-		"a Rollout that has not been seen":   {rollout(), `{"metadata":{"generation":2},"status":{"observedGeneration":"1","phase":"Healthy"}}`, true},
-		"a Rollout that progresses":          {rollout(), `{"metadata":{"generation":2},"status":{"observedGeneration":"2","phase":"Progressing"}}`, true},
-		"a Rollout at a step that waits":     {rollout(), `{"metadata":{"generation":2},"status":{"observedGeneration":"2","phase":"Paused"}}`, false},
-		"a Rollout that somebody paused":     {rollout(), `{"metadata":{"generation":2},"spec":{"paused":true},"status":{"observedGeneration":"1"}}`, false},
-		"a Rollout that failed":              {rollout(), `{"metadata":{"generation":2},"status":{"observedGeneration":"2","phase":"Degraded"}}`, false},
-		"a Rollout that is to restart":       {rollout(), `{"metadata":{"generation":2},"spec":{"restartAt":"2026-01-01T00:00:01Z"},"status":{"observedGeneration":"2","phase":"Healthy","restartedAt":"2026-01-01T00:00:00Z"}}`, true},
-		"a Rollout that has restarted":       {rollout(), `{"metadata":{"generation":2},"spec":{"restartAt":"2026-01-01T00:00:01Z"},"status":{"observedGeneration":"2","phase":"Healthy","restartedAt":"2026-01-01T00:00:01Z"}}`, false},
-		"a DeploymentConfig that is done":    {deploymentConfig(), `{"metadata":{"generation":2},"spec":{"replicas":1},"status":{"observedGeneration":2,"replicas":1,"updatedReplicas":1,"availableReplicas":1}}`, false},
-		"a DeploymentConfig with old pods":   {deploymentConfig(), `{"metadata":{"generation":2},"spec":{"replicas":1},"status":{"observedGeneration":2,"replicas":2,"updatedReplicas":1,"availableReplicas":1}}`, true},
-		"a DeploymentConfig not seen":        {deploymentConfig(), `{"metadata":{"generation":2},"spec":{"replicas":0},"status":{"observedGeneration":1}}`, true},
-		"a DeploymentConfig that is paused":  {deploymentConfig(), `{"metadata":{"generation":2},"spec":{"replicas":1,"paused":true}}`, false},
-		"a DeploymentConfig that waits":      {deploymentConfig(), `{"metadata":{"generation":2},"spec":{"replicas":1},"status":{"observedGeneration":2,"replicas":1,"updatedReplicas":1}}`, true},
-		"a DeploymentConfig that has to add": {deploymentConfig(), `{"metadata":{"generation":2},"spec":{"replicas":2},"status":{"observedGeneration":2,"replicas":1,"updatedReplicas":1,"availableReplicas":1}}`, true},
-	}
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			assert.Equal(t, tc.want, manifestOf(t, tc.kind, tc.raw).Rolling)
-		})
-	}
-}
-
 // A custom resource may hold what its kind does not promise. That keeps nobody
 // from reading the others of a list.
 func TestACustomResourceThatCannotBeReadSaysSo(t *testing.T) {

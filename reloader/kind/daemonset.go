@@ -28,7 +28,7 @@ func daemonSet() Kind {
 				Template:     &o.Spec.Template,
 				TemplatePath: templatePath,
 				OnDelete:     o.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType,
-				Rolling:      daemonSetRolls(o),
+				Progress:     daemonSetProgress(o),
 				spec:         &o.Spec,
 				object:       o,
 			}
@@ -36,9 +36,18 @@ func daemonSet() Kind {
 	}
 }
 
-func daemonSetRolls(o *appsv1.DaemonSet) bool {
+func daemonSetProgress(o *appsv1.DaemonSet) Progress {
 	s := o.Status
-	return o.Spec.UpdateStrategy.Type != appsv1.OnDeleteDaemonSetStrategyType && (s.ObservedGeneration < o.Generation ||
-		s.UpdatedNumberScheduled < s.DesiredNumberScheduled ||
-		s.NumberAvailable < s.DesiredNumberScheduled)
+	switch {
+	case o.DeletionTimestamp != nil, o.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType:
+		return Idle
+	case s.ObservedGeneration < o.Generation:
+		return Rolling
+	case s.DesiredNumberScheduled == 0:
+		return Idle
+	}
+	return replicas{
+		wanted: s.DesiredNumberScheduled, updated: s.UpdatedNumberScheduled,
+		all: s.DesiredNumberScheduled, available: s.NumberAvailable,
+	}.progress()
 }

@@ -29,7 +29,7 @@ func deployment() Kind {
 				Meta:         &o.ObjectMeta,
 				Template:     &o.Spec.Template,
 				TemplatePath: templatePath,
-				Rolling:      deploymentRolls(o),
+				Progress:     deploymentProgress(o),
 				spec:         &o.Spec,
 				object:       o,
 			}
@@ -37,15 +37,23 @@ func deployment() Kind {
 	}
 }
 
-func deploymentRolls(o *appsv1.Deployment) bool {
-	for _, c := range o.Status.Conditions {
+func deploymentProgress(o *appsv1.Deployment) Progress {
+	s, wanted := o.Status, ptr.Deref(o.Spec.Replicas, 1)
+	switch {
+	case o.DeletionTimestamp != nil, o.Spec.Paused, wanted == 0:
+		return Idle
+	case s.ObservedGeneration < o.Generation:
+		// The conditions are those of an older generation.
+		return Rolling
+	}
+	for _, c := range s.Conditions {
 		if c.Type == appsv1.DeploymentProgressing && c.Status == corev1.ConditionFalse {
-			return false
+			return Stalled
 		}
 	}
-	s := o.Status
-	return !o.Spec.Paused && (s.ObservedGeneration < o.Generation ||
-		s.UpdatedReplicas < ptr.Deref(o.Spec.Replicas, 1) ||
-		s.Replicas > s.UpdatedReplicas ||
-		s.AvailableReplicas < s.UpdatedReplicas)
+	return replicas{
+		wanted: wanted, updated: s.UpdatedReplicas,
+		all: s.UpdatedReplicas, available: s.AvailableReplicas,
+		surplus: s.Replicas > s.UpdatedReplicas,
+	}.progress()
 }

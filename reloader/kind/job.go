@@ -33,6 +33,7 @@ func job() Kind {
 				Meta:         &o.ObjectMeta,
 				Template:     ownTemplate(o),
 				TemplatePath: templatePath,
+				Progress:     Idle,
 				spec:         &o.Spec,
 				object:       o,
 			}

@@ -27,14 +27,16 @@ type Manifest struct {
 	// is known.
 	Borrows bool
 	Lender  reloader.Workload
+	// LenderObserved is the generation of the Lender that the controller has
+	// acted on; empty if it does not report one.
+	LenderObserved string
 	// Unreadable says why the object is not what its kind promises; Template
 	// may be empty then. It never quotes the object.
 	Unreadable error
 	// OnDelete is true if the controller replaces no pod by itself.
 	OnDelete bool
-	// Rolling is true if, by its status, the controller is still replacing
-	// pods, and makes progress as far as it says.
-	Rolling bool
+	// Progress is how far the controller is with replacing pods.
+	Progress Progress
 
 	// spec is the whole spec, for comparison with another of its kind.
 	spec any

@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/utils/ptr"
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/policy"
@@ -15,6 +16,7 @@ import (
 type rolloutSpec struct {
 	Template    corev1.PodTemplateSpec `json:"template"`
 	WorkloadRef *workloadRef           `json:"workloadRef"`
+	Replicas    *int32                 `json:"replicas"`
 	Paused      bool                   `json:"paused"`
 	RestartAt   *metav1.Time           `json:"restartAt"`
 }
@@ -28,9 +30,10 @@ type workloadRef struct {
 
 // rolloutStatus is what matters of its status.
 type rolloutStatus struct {
-	ObservedGeneration string       `json:"observedGeneration"`
-	Phase              string       `json:"phase"`
-	RestartedAt        *metav1.Time `json:"restartedAt"`
+	ObservedGeneration         string       `json:"observedGeneration"`
+	WorkloadObservedGeneration string       `json:"workloadObservedGeneration"`
+	Phase                      string       `json:"phase"`
+	RestartedAt                *metav1.Time `json:"restartedAt"`
 }
 
 func rollout() Kind {
@@ -41,8 +44,9 @@ func rollout() Kind {
 			m.Template = new(corev1.PodTemplateSpec)
 			m.Borrows = true
 			m.Lender = spec.WorkloadRef.lender(m.Meta.Namespace)
+			m.LenderObserved = status.WorkloadObservedGeneration
 		}
-		m.Rolling = rolloutRolls(m.Meta.Generation, spec, status)
+		m.Progress = rolloutProgress(m.Meta, spec, status)
 	})
 	k.restarts = restartsRollout
 	return k
@@ -69,13 +73,22 @@ func (k Kind) Restarts(m *Manifest, keys policy.Keys) bool {
 	return k.restarts != nil && k.restarts(m, keys)
 }
 
-// A canary that is paused makes no progress until somebody promotes it.
-func rolloutRolls(generation int64, spec *rolloutSpec, status *rolloutStatus) bool {
+// Argo Rollouts' own phase says most. It is of the generation that was observed.
+func rolloutProgress(meta *metav1.ObjectMeta, spec *rolloutSpec, status *rolloutStatus) Progress {
 	switch {
-	case spec.Paused:
-		return false
-	case spec.RestartAt != nil && (status.RestartedAt == nil || status.RestartedAt.Before(spec.RestartAt)):
-		return true
+	case meta.DeletionTimestamp != nil, spec.Paused, ptr.Deref(spec.Replicas, 1) == 0:
+		return Idle
+	case status.ObservedGeneration != strconv.FormatInt(meta.Generation, 10),
+		spec.RestartAt != nil && (status.RestartedAt == nil || status.RestartedAt.Before(spec.RestartAt)):
+		return Rolling
 	}
-	return status.ObservedGeneration != strconv.FormatInt(generation, 10) || status.Phase == "Progressing"
+	switch status.Phase {
+	case "Healthy":
+		return Healthy
+	case "Paused", "Degraded":
+		// A step of a canary, or the promotion of a blue-green one, waits for a
+		// user or for its duration, which may be days.
+		return Stalled
+	}
+	return Rolling
 }

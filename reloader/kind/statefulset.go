@@ -29,7 +29,7 @@ func statefulSet() Kind {
 				Template:     &o.Spec.Template,
 				TemplatePath: templatePath,
 				OnDelete:     o.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType,
-				Rolling:      statefulSetRolls(o),
+				Progress:     statefulSetProgress(o),
 				spec:         &o.Spec,
 				object:       o,
 			}
@@ -37,9 +37,21 @@ func statefulSet() Kind {
 	}
 }
 
-func statefulSetRolls(o *appsv1.StatefulSet) bool {
-	s := o.Status
-	return o.Spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType && (s.ObservedGeneration < o.Generation ||
-		s.UpdateRevision != s.CurrentRevision ||
-		s.AvailableReplicas < ptr.Deref(o.Spec.Replicas, 1))
+// The revisions in the status tell nothing here: below a partition pods keep the
+// current one, which then never becomes the update revision.
+func statefulSetProgress(o *appsv1.StatefulSet) Progress {
+	s, all := o.Status, ptr.Deref(o.Spec.Replicas, 1)
+	wanted := all
+	if r := o.Spec.UpdateStrategy.RollingUpdate; r != nil {
+		wanted -= ptr.Deref(r.Partition, 0)
+	}
+	switch {
+	case o.DeletionTimestamp != nil, wanted <= 0, o.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType:
+		return Idle
+	case s.ObservedGeneration < o.Generation:
+		return Rolling
+	}
+	// Which pods are available the status does not tell. With all of them those
+	// from the partition on are.
+	return replicas{wanted: wanted, updated: s.UpdatedReplicas, all: all, available: s.AvailableReplicas}.progress()
 }

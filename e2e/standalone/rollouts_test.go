@@ -1,0 +1,90 @@
+package standalone
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/engine"
+	"k8s-reloader/reloader/kind"
+)
+
+// progressOf is what the status of a workload says, as its controller writes it.
+func progressOf(t *testing.T, w workload) kind.Progress {
+	t.Helper()
+	k, ok := kind.ByName(w.kind)
+	require.True(t, ok)
+	raw, err := w.read(t).MarshalJSON()
+	require.NoError(t, err)
+	m, err := k.Decode(raw)
+	require.NoError(t, err)
+	return m.Progress
+}
+
+// A StatefulSet whose controller replaces only some of its pods, or none, gives
+// its place to the next one as soon as those are replaced.
+func TestAPartitionHoldsNoPlace(t *testing.T) {
+	tests := map[string]struct {
+		kind reloader.WorkloadKind
+		spec map[string]any
+		// wantNew is how many pods get the new template, wantEnd how it ends.
+		wantNew int
+		wantEnd kind.Progress
+	}{
+		"partition": {reloader.StatefulSet, map[string]any{
+			"updateStrategy": map[string]any{"type": "RollingUpdate", "rollingUpdate": map[string]any{"partition": int64(2)}},
+		}, 1, kind.Healthy},
+		"partition-above-all": {reloader.StatefulSet, map[string]any{
+			"updateStrategy": map[string]any{"type": "RollingUpdate", "rollingUpdate": map[string]any{"partition": int64(3)}},
+		}, 0, kind.Idle},
+		"no-partition": {reloader.StatefulSet, nil, 3, kind.Healthy},
+		"on-delete":    {reloader.StatefulSet, map[string]any{"updateStrategy": map[string]any{"type": "OnDelete"}}, 0, kind.Idle},
+		"paused":       {reloader.Deployment, map[string]any{"paused": true}, 0, kind.Idle},
+		"min-ready":    {reloader.Deployment, map[string]any{"minReadySeconds": int64(2)}, 3, kind.Healthy},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			ns := namespace(t, "place-"+name)
+			edit(t, ns, "settings", "1")
+			first := workload{kind: tc.kind, ns: ns, name: "a-first", annotations: auto(), pod: using("settings"), replicas: 3, spec: map[string]any{}}
+			if tc.kind == reloader.StatefulSet {
+				first.spec["serviceName"] = "none"
+			}
+			for field, value := range tc.spec {
+				if field != "paused" {
+					first.spec[field] = value
+				}
+			}
+			first.create(t)
+			require.Eventually(t, func() bool { return len(podsOf(t, first)) == 3 }, time.Minute, often)
+			require.Eventually(t, func() bool { return progressOf(t, first) != kind.Rolling }, time.Minute, often)
+			if tc.spec["paused"] == true {
+				first.patch(t, `{"spec":{"paused":true}}`)
+			}
+			old := podsOf(t, first)
+			second := newApp(t, ns, "second")
+			_, r := startEngine(t, within(ns), func(o *engine.Options) { o.ConcurrentRollouts = 1 })
+
+			requireReload(t, r, first.key(), func() { edit(t, ns, "settings", "2") })
+			edit(t, ns, "second", "1")
+			require.Eventually(t, func() bool { return r.count(second.Workload()) == 1 }, time.Minute, often, "it has its turn")
+			assert.Equal(t, tc.wantEnd, progressOf(t, first))
+			replaced := 0
+			for uid := range podsOf(t, first) {
+				if !old[uid] {
+					replaced++
+				}
+			}
+			assert.Equal(t, tc.wantNew, replaced, "not before the first one is done")
+			if tc.kind == reloader.StatefulSet && tc.wantNew < 3 {
+				current, _, _ := unstructured.NestedString(first.read(t).Object, "status", "currentRevision")
+				update, _, _ := unstructured.NestedString(first.read(t).Object, "status", "updateRevision")
+				assert.NotEqual(t, current, update, "by its revisions it rolls for ever")
+			}
+		})
+	}
+}
