@@ -22,7 +22,8 @@
 //     the ways of carrying it out; replace.go, Jobs; lenders.go, borrowed
 //     templates; call.go, a webhook instead; attempts.go, when the answer is
 //     lost; fence.go, when the lease is)
-//   - limits.go, rollouts.go, rivals.go, pause.go (pauses.go): who has to wait
+//   - limits.go, rollouts.go (lines.go), rivals.go, pause.go (pauses.go): who has
+//     to wait
 //   - faults.go: annotations that cannot be used
 //   - tally.go, arrivals.go: what metrics count on the way
 //   - verify.go: a slow pass that corrects what trust can miss

@@ -114,7 +114,7 @@ func New(o Options) (*Engine, error) {
 		arrivals:       newArrivals(o.Metrics),
 		webhook:        o.Webhook,
 		leading:        o.Leading,
-		rollouts:       newRollouts(o.ConcurrentRollouts, o.Clock),
+		rollouts:       newRollouts(o.ConcurrentRollouts, len(o.Scope.Namespaces) != 1, o.Clock),
 		limits:         newLimits(max(0, o.ReloadsPerWorkload), o.ReloadsPerSecond, o.Clock),
 		recent:         newRecent(),
 		checkpoint:     o.Checkpoint,

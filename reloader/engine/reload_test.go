@@ -293,7 +293,7 @@ func TestWhatFollowsFromARefusal(t *testing.T) {
 			_, ok := in.aim(web)
 			require.True(t, ok)
 			r := new(told)
-			e := &Engine{intake: in, ledger: in.ledger, attempts: newAttempts(), reporter: r, rollouts: newRollouts(1, clock.RealClock{})}
+			e := &Engine{intake: in, ledger: in.ledger, attempts: newAttempts(), reporter: r, rollouts: newRollouts(1, false, clock.RealClock{})}
 			require.True(t, e.rollouts.begin(web))
 
 			err := e.refused(attempt{reload: report.Reload{Workload: web}, debts: debts}, fmt.Errorf("patch %s: %w", web, tc.err))

@@ -22,12 +22,18 @@ const (
 
 // rollouts limit how many workloads roll at the same time, by their status. A
 // limit of 0 is none. It is safe for concurrent use.
+//
+// No namespace has more than its share. Who was refused waits in the line of its
+// namespace and asks again; the lines take turns.
 type rollouts struct {
-	most  int
-	clock clock.PassiveClock
+	most, share int
+	clock       clock.PassiveClock
 
 	mu      sync.Mutex // guards everything below
 	rolling map[reloader.Workload]rolling
+	// of counts those that roll by namespace.
+	of    map[string]int
+	lines lines
 }
 
 // rolling is a workload that counts.
@@ -40,24 +46,51 @@ type rolling struct {
 	sending bool
 }
 
-func newRollouts(most int, c clock.PassiveClock) *rollouts {
-	return &rollouts{most: most, clock: c, rolling: map[reloader.Workload]rolling{}}
+// newRollouts returns a limit of so many rollouts. Where several namespaces are
+// watched, none has more than half of them, rounded up.
+func newRollouts(most int, several bool, c clock.PassiveClock) *rollouts {
+	share := most
+	if several {
+		share = (most + 1) / 2
+	}
+	return &rollouts{
+		most: most, share: share, clock: c,
+		rolling: map[reloader.Workload]rolling{}, of: map[string]int{}, lines: newLines(),
+	}
 }
 
 // begin reports whether w may be rolled now, and counts it if so. One that
-// rolls already may be rolled again. began or notBegun follows.
+// rolls already may be rolled again. began or notBegun follows. One that may not
+// keeps its place in the line for as long as it asks about once per rolloutPoll.
 func (r *rollouts) begin(w reloader.Workload) bool {
 	if r.most == 0 {
 		return true
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	now := r.clock.Now()
 	last, rolls := r.rolling[w]
-	if !rolls && len(r.rolling) >= r.most {
-		return false
+	if !rolls {
+		r.lines.join(w, now)
+		room := func(namespace string) int { return r.share - r.of[namespace] }
+		if !r.lines.call(w, now, r.most-len(r.rolling), room) {
+			return false
+		}
+		r.of[w.Namespace]++
 	}
-	r.rolling[w] = rolling{since: r.clock.Now(), before: last.since, sending: true}
+	r.rolling[w] = rolling{since: now, before: last.since, sending: true}
 	return true
+}
+
+// drop takes w out of the count. r.mu is held.
+func (r *rollouts) drop(w reloader.Workload) {
+	if _, rolls := r.rolling[w]; !rolls {
+		return
+	}
+	delete(r.rolling, w)
+	if r.of[w.Namespace]--; r.of[w.Namespace] == 0 {
+		delete(r.of, w.Namespace)
+	}
 }
 
 // began notes that the reload of w has been made, or may have been.
@@ -74,7 +107,7 @@ func (r *rollouts) notBegun(w reloader.Workload) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if last := r.rolling[w]; last.before.IsZero() {
-		delete(r.rolling, w)
+		r.drop(w)
 	} else {
 		r.rolling[w] = rolling{since: last.before}
 	}
@@ -85,8 +118,15 @@ func (r *rollouts) ended(w reloader.Workload, since time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if last := r.rolling[w]; !last.sending && last.since.Equal(since) {
-		delete(r.rolling, w)
+		r.drop(w)
 	}
+}
+
+// sweep forgets those that wait and have stopped asking.
+func (r *rollouts) sweep() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lines.sweep(r.clock.Now())
 }
 
 // all returns the workloads whose status tells whether they roll, and since when
@@ -121,6 +161,7 @@ func (e *Engine) watchRollouts(ctx context.Context) {
 				e.rollouts.ended(w, since)
 			}
 		}
+		e.rollouts.sweep()
 	}
 }
 

@@ -27,7 +27,7 @@ import (
 
 func TestSoManyRollAtTheSameTime(t *testing.T) {
 	c := clocktesting.NewFakeClock(time.Unix(0, 0))
-	r := newRollouts(2, c)
+	r := newRollouts(2, false, c)
 	assert.True(t, r.begin(web))
 	c.Step(time.Second)
 	assert.True(t, r.begin(worker))
@@ -42,7 +42,7 @@ func TestSoManyRollAtTheSameTime(t *testing.T) {
 	assert.True(t, r.begin(agent))
 	assert.False(t, r.begin(worker))
 
-	r = newRollouts(0, c)
+	r = newRollouts(0, false, c)
 	for _, w := range []reloader.Workload{web, worker, agent} {
 		assert.True(t, r.begin(w), "there is no limit")
 		r.began(w)
@@ -100,7 +100,7 @@ func TestWhatCountsAsRolling(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			c := clocktesting.NewFakeClock(time.Unix(0, 0))
-			r := newRollouts(1, c)
+			r := newRollouts(1, false, c)
 			tc.happens(r, c)
 			assert.Equal(t, !tc.want, r.begin(worker))
 		})
@@ -111,7 +111,7 @@ func TestWhatCountsAsRolling(t *testing.T) {
 func TestAHoldTakesNoRolloutAway(t *testing.T) {
 	a := newApp(web)
 	e := newTestEngine(t, deployments(t, a.object().(*appsv1.Deployment)).config, new(told))
-	e.rollouts = newRollouts(1, e.clock)
+	e.rollouts = newRollouts(1, false, e.clock)
 	settled(t, e.intake, a)
 	due(t, e.ledger, written(30, "b"))
 	require.NoError(t, e.reload(t.Context(), web))
@@ -205,6 +205,7 @@ func TestARolloutCountsUntilItEndsOrForAWhile(t *testing.T) {
 	rolls.Store(false)
 	looks(rolloutPoll, ended, "it has rolled")
 
+	c.Step(linePatience + 1) // worker has stopped asking
 	rolls.Store(true)
 	require.True(t, e.rollouts.begin(web))
 	e.rollouts.began(web)
@@ -217,7 +218,7 @@ func TestAReloadWaitsForTheRolloutsOfOthers(t *testing.T) {
 	a := newApp(web)
 	server := deployments(t, a.object().(*appsv1.Deployment))
 	e := newTestEngine(t, server.config, new(told))
-	e.rollouts = newRollouts(1, e.clock)
+	e.rollouts = newRollouts(1, false, e.clock)
 	settled(t, e.intake, a)
 	due(t, e.ledger, written(30, "b"))
 	require.True(t, e.rollouts.begin(worker))
@@ -235,7 +236,7 @@ func TestAReloadWaitsForTheRolloutsOfOthers(t *testing.T) {
 // What a Job does is no rollout, whoever started it.
 func TestWhatIsNotPatchedTakesNoPlace(t *testing.T) {
 	e := newTestEngine(t, unreachable(t), new(told))
-	e.rollouts = newRollouts(1, e.clock)
+	e.rollouts = newRollouts(1, true, e.clock)
 	require.True(t, e.rollouts.begin(web))
 	for _, k := range []reloader.WorkloadKind{reloader.CronJob, reloader.Job} {
 		w := reloader.Workload{Kind: k, Namespace: "shop", Name: "nightly"}
@@ -243,6 +244,7 @@ func TestWhatIsNotPatchedTakesNoPlace(t *testing.T) {
 		e.rollouts.notBegun(w)
 		e.rollouts.began(w)
 	}
+	assert.Equal(t, map[string]int{"shop": 1}, e.rollouts.of)
 	assert.Equal(t, rolloutPoll, e.hold(report.Reload{Workload: worker}))
 }
 
@@ -250,7 +252,7 @@ func TestWhatIsNotPatchedTakesNoPlace(t *testing.T) {
 func TestABorrowerTakesAPlace(t *testing.T) {
 	lender := new(newApp(web))
 	e := lending(t, &lender, new(func()))
-	e.rollouts = newRollouts(1, e.clock)
+	e.rollouts = newRollouts(1, false, e.clock)
 	require.NoError(t, resolveQueued(t, e))
 	for _, c := range []content{written(5, "a"), written(30, "b")} {
 		e.ledger.take(settings)
