@@ -252,6 +252,7 @@ func (f *engineFlags) assemble(ctx context.Context, o *engine.Options, to connec
 			Namespace: to.namespace,
 			Name:      f.checkpoint,
 			KeyID:     o.Key.ID(),
+			LeftOut:   o.Metrics.CheckpointLeftOut,
 			Log:       o.Log,
 		})
 		if err != nil {

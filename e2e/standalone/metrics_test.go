@@ -48,8 +48,9 @@ func contract() map[string]series {
 // more are metrics of our own that are there without anything having happened.
 func more() map[string]series {
 	return map[string]series{
-		"reloader_annotation_faults_total": {"counter", "reason"},
-		"reloader_paused_deployments":      {"gauge", ""},
+		"reloader_annotation_faults_total":     {"counter", "reason"},
+		"reloader_checkpoint_sources_left_out": {"gauge", ""},
+		"reloader_paused_deployments":          {"gauge", ""},
 	}
 }
 

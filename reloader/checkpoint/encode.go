@@ -79,13 +79,9 @@ func recordsOf(entries map[id]packed) []record {
 	return records
 }
 
-// encode returns the stored form; it sorts the records. Those beyond what a
-// ConfigMap can hold are left out, and counted.
-func encode(h header, records []record) (stored []byte, leftOut int) {
+// encode returns the stored form of at most maxEntries records; it sorts them.
+func encode(h header, records []record) []byte {
 	slices.SortFunc(records, func(a, b record) int { return bytes.Compare(a[:idSize], b[:idSize]) })
-	if len(records) > maxEntries {
-		records, leftOut = records[:maxEntries], len(records)-maxEntries
-	}
 	b := make([]byte, 0, headerSize+len(records)*recordSize+checksumSize)
 	b = append(b, magic...)
 	b = append(b, format, byte(h.shard), Shards)               //nolint:gosec // fewer than Shards
@@ -98,7 +94,7 @@ func encode(h header, records []record) (stored []byte, leftOut int) {
 		b = append(b, records[i][:]...)
 	}
 	sum := sha256.Sum256(b)
-	return append(b, sum[:checksumSize]...), leftOut
+	return append(b, sum[:checksumSize]...)
 }
 
 // decode is the inverse of encode for the shard of that number and key. It

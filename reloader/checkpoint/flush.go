@@ -149,9 +149,9 @@ func (s *Store) attempt(ctx context.Context, sh *shard) result {
 
 // update replaces the ConfigMap, provided that it is as it was last seen.
 func (s *Store) update(ctx context.Context, sh *shard) result {
-	records, changes := sh.snapshot()
+	records, leftOut, changes := sh.snapshot(s.selector)
 	now := s.clock.Now()
-	stored, leftOut := encode(header{shard: sh.number, key: s.key, writer: s.writer, flushes: sh.flushes + 1, written: now}, records)
+	stored := encode(header{shard: sh.number, key: s.key, writer: s.writer, flushes: sh.flushes + 1, written: now}, records)
 
 	object := *sh.object // shallow: only BinaryData is replaced
 	object.BinaryData = maps.Clone(object.BinaryData)
@@ -168,10 +168,23 @@ func (s *Store) update(ctx context.Context, sh *shard) result {
 	sh.object, sh.written, sh.flushes, sh.refused = strip(updated), changes, sh.flushes+1, false
 	sh.rest = now.Add(time.Duration(len(stored)/restSize) * s.options.FlushInterval)
 	r := result{wrote: true}
+	if leftOut != sh.leftOut {
+		sh.leftOut = leftOut
+		s.reportLeftOut()
+	}
 	if leftOut > 0 {
-		r.err = fmt.Errorf("write ConfigMap %s/%s: %d of %d sources do not fit", s.options.Namespace, sh.name, leftOut, len(records))
+		r.err = fmt.Errorf("write ConfigMap %s/%s: %d of %d sources do not fit", s.options.Namespace, sh.name, leftOut, leftOut+len(records))
 	}
 	return r
+}
+
+// reportLeftOut reports what all shards leave out. The turn is held.
+func (s *Store) reportLeftOut() {
+	sum := 0
+	for _, sh := range s.shards {
+		sum += sh.leftOut
+	}
+	s.options.LeftOut(sum)
 }
 
 // reread looks at a ConfigMap that may have been changed by others, or by a

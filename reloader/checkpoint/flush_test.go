@@ -119,7 +119,7 @@ func TestWhoIsARival(t *testing.T) {
 	good := func(key string) []byte {
 		h := testHeader()
 		h.key = keyOf(key)
-		stored, _ := encode(h, testRecords(5))
+		stored := encode(h, testRecords(5))
 		return stored
 	}
 	otherFormat := good("key-1")

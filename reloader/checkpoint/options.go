@@ -40,6 +40,10 @@ type Options struct {
 	FlushInterval time.Duration
 	// Grace is how long the last flush may take when Run ends; default 2 s.
 	Grace time.Duration
+	// LeftOut is called after a write with the number of sources for which the
+	// ConfigMaps have no room, if that has changed; default nobody. It must not
+	// block.
+	LeftOut func(sources int)
 	// Clock is replaced in tests; default the real one.
 	Clock clock.WithTicker
 	// Log receives what Run could not write; default none.
@@ -60,6 +64,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Grace == 0 {
 		o.Grace = defaultGrace
+	}
+	if o.LeftOut == nil {
+		o.LeftOut = func(int) {}
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}

@@ -32,6 +32,8 @@ type Store struct {
 	key     [keySize]byte
 	writer  [writerSize]byte
 	shards  [Shards]*shard
+	// selector chooses what a shard leaves out that is full.
+	selector selector
 	// turn is held by the one Load or Flush that talks to the API server.
 	turn chan struct{}
 }
@@ -43,6 +45,9 @@ type shard struct {
 
 	mu      sync.Mutex // guards the next group
 	entries map[id]packed
+	// owners are the namespaces of entries, as far as anyone has named their
+	// sources.
+	owners map[id]owner
 	// changes counts the changes since the last Load.
 	changes uint64
 	// touched are the entries that were set while a Retain is under way;
@@ -68,6 +73,8 @@ type shard struct {
 	// refused is true if the API server refuses the last request for a reason
 	// that somebody has to mend.
 	refused bool
+	// leftOut counts the sources that the ConfigMap has no room for.
+	leftOut int
 	// rest is when the next write is due.
 	rest time.Time
 }
@@ -81,11 +88,11 @@ func New(client ConfigMaps, o Options) (*Store, error) {
 		return nil, fmt.Errorf("checkpoint: %w", err)
 	}
 	o = o.withDefaults()
-	s := &Store{client: client, options: o, clock: o.Clock, log: o.Log, key: keyOf(o.KeyID), turn: make(chan struct{}, 1)}
+	s := &Store{client: client, options: o, clock: o.Clock, log: o.Log, key: keyOf(o.KeyID), turn: make(chan struct{}, 1), selector: newSelector()}
 	// crypto/rand.Read never fails; it ends the process instead.
 	_, _ = rand.Read(s.writer[:])
 	for i := range s.shards {
-		s.shards[i] = &shard{number: i, name: fmt.Sprintf("%s-%d", o.Name, i), entries: map[id]packed{}}
+		s.shards[i] = &shard{number: i, name: fmt.Sprintf("%s-%d", o.Name, i), entries: map[id]packed{}, owners: map[id]owner{}}
 	}
 	return s, nil
 }
@@ -96,6 +103,9 @@ func (s *Store) Lookup(source reloader.Source) (Entry, bool) {
 	sh := s.shards[i.shard()]
 	sh.mu.Lock()
 	p, ok := sh.entries[i]
+	if ok {
+		sh.owners[i] = s.selector.owner(source.Namespace)
+	}
 	sh.mu.Unlock()
 	if !ok {
 		return Entry{}, false
@@ -121,6 +131,7 @@ func (s *Store) Set(source reloader.Source, e Entry) {
 	}
 	if sh.entries[i] != p {
 		sh.entries[i] = p
+		sh.owners[i] = s.selector.owner(source.Namespace)
 		sh.changes++
 	}
 }
@@ -185,15 +196,18 @@ func compareIDs(a, b id) int { return bytes.Compare(a[:], b[:]) }
 func (sh *shard) drop(i id) {
 	if _, ok := sh.entries[i]; ok {
 		delete(sh.entries, i)
+		delete(sh.owners, i)
 		sh.changes++
 	}
 }
 
-// snapshot returns the entries, and the changes that they contain.
-func (sh *shard) snapshot() (records []record, changes uint64) {
+// snapshot returns the entries that a ConfigMap has room for, how many it has
+// none for, and the changes that they contain.
+func (sh *shard) snapshot(s selector) (records []record, leftOut int, changes uint64) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return recordsOf(sh.entries), sh.changes
+	records, leftOut = s.fit(recordsOf(sh.entries), sh.owners, maxEntries)
+	return records, leftOut, sh.changes
 }
 
 // dirty reports whether the ConfigMap lacks changes. The turn is held.
@@ -207,7 +221,7 @@ func (sh *shard) dirty() bool {
 func (sh *shard) replace(entries map[id]packed, dirty bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	sh.entries, sh.changes, sh.written = entries, 0, 0
+	sh.entries, sh.owners, sh.changes, sh.written = entries, map[id]owner{}, 0, 0
 	if dirty {
 		sh.changes = 1
 	}

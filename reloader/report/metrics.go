@@ -29,6 +29,7 @@ type Metrics struct {
 	takenBack        *prometheus.CounterVec
 	doubtful         *prometheus.CounterVec
 	paused           prometheus.Gauge
+	leftOut          prometheus.Gauge
 	alerts           *prometheus.CounterVec
 
 	work     workMetrics
@@ -71,6 +72,11 @@ func NewMetrics(r prometheus.Registerer, o MetricsOptions) (*Metrics, error) {
 			Name:      "paused_deployments",
 			Help:      "Deployments within a pause period: what changes for them is rolled out when it ends.",
 		}),
+		leftOut: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace,
+			Name:      "checkpoint_sources_left_out",
+			Help:      "Sources for which the checkpoint has no room. What changes in them while no engine runs is missed.",
+		}),
 		alerts: counters("alerts_total", "Alerts, by what came of them: sent, failed, or dropped because too many were waiting.", "result"),
 
 		work:     newWorkMetrics(),
@@ -78,7 +84,7 @@ func NewMetrics(r prometheus.Registerer, o MetricsOptions) (*Metrics, error) {
 		requests: newRequestMetrics(),
 	}
 	all := []prometheus.Collector{
-		m.reloads, m.actions, m.actionLatency, m.corrections, m.faults, m.held, m.takenBack, m.doubtful, m.paused, m.alerts,
+		m.reloads, m.actions, m.actionLatency, m.corrections, m.faults, m.held, m.takenBack, m.doubtful, m.paused, m.leftOut, m.alerts,
 	}
 	if o.ByNamespace {
 		m.namespaceReloads = counters("reload_executed_total_by_namespace",
@@ -130,6 +136,13 @@ func (m *Metrics) executed(r Reload, success bool) {
 func (m *Metrics) Paused(n int) {
 	if m != nil {
 		m.paused.Set(float64(n))
+	}
+}
+
+// CheckpointLeftOut reports for how many sources the checkpoint has no room.
+func (m *Metrics) CheckpointLeftOut(n int) {
+	if m != nil {
+		m.leftOut.Set(float64(n))
 	}
 }
 

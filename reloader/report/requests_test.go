@@ -96,6 +96,7 @@ func TestWorkIsCounted(t *testing.T) {
 	m.Processed(EventDelete, reloader.SecretProviderClass, 2, false)
 	m.Received(EventAdd, "Pod")
 	m.Paused(3)
+	m.CheckpointLeftOut(7)
 	m.Alert("dropped")
 	require.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(`
 # HELP reloader_alerts_total Alerts, by what came of them: sent, failed, or dropped because too many were waiting.
@@ -111,6 +112,9 @@ reloader_events_processed_total{event_type="delete",resource_type="secretprovide
 # TYPE reloader_events_received_total counter
 reloader_events_received_total{event_type="add",resource_type="unknown"} 1
 reloader_events_received_total{event_type="delete",resource_type="secretproviderclasspodstatus"} 1
+# HELP reloader_checkpoint_sources_left_out Sources for which the checkpoint has no room. What changes in them while no engine runs is missed.
+# TYPE reloader_checkpoint_sources_left_out gauge
+reloader_checkpoint_sources_left_out 7
 # HELP reloader_paused_deployments Deployments within a pause period: what changes for them is rolled out when it ends.
 # TYPE reloader_paused_deployments gauge
 reloader_paused_deployments 3
@@ -131,6 +135,6 @@ reloader_workloads_matched_total{kind="Deployment"} 1
 # TYPE reloader_workloads_scanned_total counter
 reloader_workloads_scanned_total{kind="Deployment"} 2
 `), "reloader_alerts_total", "reloader_errors_total", "reloader_events_processed_total", "reloader_events_received_total",
-		"reloader_paused_deployments", "reloader_reconcile_total", "reloader_retries_total", "reloader_skipped_total",
+		"reloader_checkpoint_sources_left_out", "reloader_paused_deployments", "reloader_reconcile_total", "reloader_retries_total", "reloader_skipped_total",
 		"reloader_workloads_matched_total", "reloader_workloads_scanned_total"))
 }
