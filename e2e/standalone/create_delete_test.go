@@ -60,18 +60,18 @@ func (s stage) says(key string) {
 	require.NoError(s.t, err)
 }
 
-// marked waits for a mark that says that.
-func (s stage) marked(prefix string) {
+// rolled waits until that many reloads have left a mark.
+func (s stage) rolled(reloads int64) {
 	s.t.Helper()
 	require.Eventually(s.t, func() bool {
-		state, err := fixture.Read(s.t.Context(), shared.Client(), s.app().Workload())
+		o, err := shared.Client().AppsV1().Deployments(s.ns).Get(s.t.Context(), s.name, metav1.GetOptions{})
 		require.NoError(s.t, err)
-		all := state.Template.Annotations[policy.DefaultKeys().LastReloadedFrom]
-		for _, v := range state.Template.Spec.Containers[0].Env {
+		all := o.Spec.Template.Annotations[policy.DefaultKeys().LastReloadedFrom]
+		for _, v := range o.Spec.Template.Spec.Containers[0].Env {
 			all += v.Value
 		}
-		return strings.Contains(all, prefix)
-	}, soon, often, prefix)
+		return o.Generation == 1+reloads && strings.Contains(all, "v2-")
+	}, soon, often)
 }
 
 // What happens while one engine runs, to one workload each, after what was there
@@ -107,12 +107,12 @@ func TestWhatBeginsAndEndsWhileTheEngineRuns(t *testing.T) {
 		}},
 		"deletion counts": {[]func(*engine.Options){onDelete}, map[string]story{
 			"created":                  {stage.appears, func(s stage) { s.holds("a") }, 0},
-			"deleted":                  {both, func(s stage) { s.isDeleted(); s.marked("deleted-") }, 1},
-			"changed, then deleted":    {both, func(s stage) { s.holds("b"); s.marked("v1-"); s.isDeleted(); s.marked("deleted-") }, 2},
+			"deleted":                  {both, func(s stage) { s.isDeleted(); s.rolled(1) }, 1},
+			"changed, then deleted":    {both, func(s stage) { s.holds("b"); s.rolled(1); s.isDeleted(); s.rolled(2) }, 2},
 			"comes back with the same": {both, func(s stage) { s.isDeleted(); s.holds("a") }, 0},
 			"comes back with other":    {both, func(s stage) { s.isDeleted(); s.holds("b") }, 1},
 			"comes back late": {
-				both, func(s stage) { s.isDeleted(); s.marked("deleted-"); s.holds("a"); s.marked("v1-") }, 2,
+				both, func(s stage) { s.isDeleted(); s.rolled(1); s.holds("a"); s.rolled(2) }, 2,
 			},
 			"goes with an upgrade": {both, func(s stage) { s.isDeleted(); s.upgrade() }, 1},
 			"goes, ignored": {
@@ -121,16 +121,16 @@ func TestWhatBeginsAndEndsWhileTheEngineRuns(t *testing.T) {
 			"was never there": {stage.appears, nothing, 0},
 		}},
 		"deletion counts, with annotations": {[]func(*engine.Options){onDelete, annotations}, map[string]story{
-			"deleted": {both, func(s stage) { s.isDeleted(); s.marked(`"hash":"deleted-`) }, 1},
+			"deleted": {both, func(s stage) { s.isDeleted(); s.rolled(1) }, 1},
 			"comes back late": {
-				both, func(s stage) { s.isDeleted(); s.marked("deleted-"); s.holds("a"); s.marked("v1-") }, 2,
+				both, func(s stage) { s.isDeleted(); s.rolled(1); s.holds("a"); s.rolled(2) }, 2,
 			},
 		}},
 		"both count": {[]func(*engine.Options){onCreate, onDelete}, map[string]story{
 			"created":                  {stage.appears, func(s stage) { s.holds("a") }, 1},
 			"deleted":                  {both, stage.isDeleted, 1},
 			"comes back with the same": {both, func(s stage) { s.isDeleted(); s.holds("a") }, 0},
-			"created and deleted":      {stage.appears, func(s stage) { s.holds("a"); s.marked("v1-"); s.isDeleted(); s.marked("deleted-") }, 2},
+			"created and deleted":      {stage.appears, func(s stage) { s.holds("a"); s.rolled(1); s.isDeleted(); s.rolled(2) }, 2},
 		}},
 	}
 	for name, tc := range tests {
@@ -241,7 +241,7 @@ func TestWhatComesBackAfterItsEndIsAChange(t *testing.T) {
 	s.holds("a")
 	startEngine(t, memory, onDelete)
 	requireRollouts(t, map[reloader.Workload]int{s.app().Workload(): 2})
-	s.marked("v1-")
+	s.rolled(2)
 }
 
 // dashed makes a name of an object out of a sentence.

@@ -17,7 +17,7 @@ import (
 //	shards     1 byte, how many there are
 //	entries    4 bytes, how many
 //	key       16 bytes, a hash of the key's ID
-//	writer     8 bytes, random per Store
+//	writer     8 bytes, the tag of the version, and random per Store
 //	flushes    8 bytes, how often the shard was written
 //	written    8 bytes, milliseconds since 1970
 //	then the entries, 16 bytes of ID and 25 of packed Entry each, by ascending ID,
@@ -30,7 +30,10 @@ const (
 	writerSize   = 8
 	recordSize   = idSize + packedSize
 	checksumSize = 16
-	keyTag       = "reloader/v1/checkpoint/key"
+	// writerTag begins the writer of every version that seals its marks; that of
+	// version 1 is random as a whole.
+	writerTag = "v2:"
+	keyTag    = "reloader/v1/checkpoint/key"
 
 	// objectSize is what the API server allows all data of a ConfigMap.
 	objectSize = 1 << 20

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -29,6 +30,9 @@ type Summary struct {
 	// Written is the time of the last write of any shard; zero if there was
 	// none.
 	Written time.Time
+	// Version1 is true if that write was made by an engine of version 1, whose
+	// marks were the fingerprints themselves.
+	Version1 bool
 	// Problems are the shards that could not be used: one line each, with what
 	// is lost by it and how to mend it.
 	Problems []string
@@ -80,6 +84,7 @@ func (s *Store) Load(ctx context.Context) (Summary, error) {
 		summary.Entries += len(f.entries)
 		if f.header.written.After(summary.Written) {
 			summary.Written = f.header.written
+			summary.Version1 = !bytes.HasPrefix(f.header.writer[:], []byte(writerTag))
 		}
 		s.adopt(sh, f)
 	}

@@ -248,6 +248,25 @@ func TestSummaryTellsTheNewestWrite(t *testing.T) {
 	assert.Equal(t, want, newRig(t, r.fake).load(t).Written)
 }
 
+// The version of the engine that has led before is that of the newest write.
+func TestSummaryTellsWhetherVersion1HasWritten(t *testing.T) {
+	r := loaded(t, newFake())
+	write := func(n int) Summary {
+		r.clock.Step(time.Hour)
+		r.Set(inShard(n), entry(n))
+		require.NoError(t, r.Flush(t.Context()))
+		return newRig(t, r.fake).load(t)
+	}
+	assert.False(t, newRig(t, newFake()).load(t).Version1, "there is no checkpoint yet")
+	assert.False(t, write(1).Version1)
+	ours := r.writer
+	r.writer = [writerSize]byte{1, 2, 3, 4, 5, 6, 7, 8}
+	assert.True(t, write(2).Version1)
+	r.writer = ours
+	assert.False(t, write(3).Version1)
+	assert.NotEqual(t, ours, newRig(t, newFake()).writer, "each store has another one")
+}
+
 func TestANewLoadDoesNotWaitForARefusal(t *testing.T) {
 	r := loaded(t, newFake())
 	r.fake.remove(3)

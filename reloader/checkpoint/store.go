@@ -90,7 +90,7 @@ func New(client ConfigMaps, o Options) (*Store, error) {
 	o = o.withDefaults()
 	s := &Store{client: client, options: o, clock: o.Clock, log: o.Log, key: keyOf(o.KeyID), turn: make(chan struct{}, 1), selector: newSelector()}
 	// crypto/rand.Read never fails; it ends the process instead.
-	_, _ = rand.Read(s.writer[:])
+	_, _ = rand.Read(s.writer[copy(s.writer[:], writerTag):])
 	for i := range s.shards {
 		s.shards[i] = &shard{number: i, name: fmt.Sprintf("%s-%d", o.Name, i), entries: map[id]packed{}, owners: map[id]owner{}}
 	}

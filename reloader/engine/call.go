@@ -2,8 +2,6 @@ package engine
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 
@@ -145,19 +143,17 @@ func (e *Engine) newCall(r report.Reload, debts []debt, to target) call {
 		Name:       r.Workload.Name,
 		UID:        r.UID,
 	}}
-	id := sha256.New()
-	fmt.Fprintf(id, "%s/%s", r.Workload, r.UID)
-	for _, d := range debts {
+	versions := make([]uint64, len(debts))
+	for i, d := range debts {
 		c.Sources = append(c.Sources, callSource{
 			Kind:      d.source.Kind,
 			Namespace: d.source.Namespace,
 			Name:      d.source.Name,
 			Reason:    e.reasonFor(d.source, to),
 		})
-		// Content that comes back is another change: its version tells.
-		fmt.Fprintf(id, "/%s/%s/%d", d.source, d.fingerprint, e.ledger.writtenAt(d.source).version)
+		versions[i] = e.ledger.writtenAt(d.source).version
 	}
-	c.ID = hex.EncodeToString(id.Sum(nil)[:16])
+	c.ID = e.seals.call(r, debts, versions)
 	return c
 }
 

@@ -223,7 +223,7 @@ func TestReads(t *testing.T) {
 }
 
 // newTestEngine is an engine that has no workers.
-func newTestEngine(t *testing.T, config *rest.Config, r Reporter) *Engine {
+func newTestEngine(t testing.TB, config *rest.Config, r Reporter) *Engine {
 	t.Helper()
 	key, err := RandomKey()
 	require.NoError(t, err)
@@ -297,7 +297,7 @@ func TestAReloadIsOnePatch(t *testing.T) {
 	assert.Equal(t, web, r.reloaded[0].Workload)
 	assert.Equal(t, "apps/v1", r.reloaded[0].APIVersion)
 	assert.Equal(t, []reloader.Source{settings}, r.reloaded[0].Sources)
-	value := "b-" + shortHash(a.record().Template+"/ConfigMap shop/settings")
+	value := e.seals.content(settings, "b") + "-" + shortHash(a.record().Template)
 	assert.Equal(t, []corev1.EnvVar{{Name: "STAKATER_SETTINGS_CONFIGMAP", Value: value}}, object.Spec.Template.Spec.Containers[0].Env)
 
 	// Its own event asks for nothing: the record goes with the generation.
@@ -356,7 +356,8 @@ func TestGoingBackToTheContentOfAnOldMarkStartsPods(t *testing.T) {
 	require.Len(t, again, 1)
 	assert.Equal(t, mark[0].Name, again[0].Name)
 	assert.NotEqual(t, mark[0].Value, again[0].Value)
-	assert.True(t, strings.HasPrefix(mark[0].Value, "b-") && strings.HasPrefix(again[0].Value, "b-"))
+	content := e.seals.content(settings, "b") + "-"
+	assert.True(t, strings.HasPrefix(mark[0].Value, content) && strings.HasPrefix(again[0].Value, content))
 }
 
 // lossy loses the answers to patches while lose is true, and the patches
@@ -440,7 +441,7 @@ func TestAReloadWhoseAnswerIsLostIsLookedFor(t *testing.T) {
 			assert.Len(t, r.reloaded, tc.wantPatches, "each is told once")
 			text, err := json.Marshal(object.Spec.Template)
 			require.NoError(t, err)
-			assert.Contains(t, string(text), string(tc.want)+"-")
+			assert.Contains(t, string(text), e.seals.content(settings, tc.want)+"-")
 			_, still := e.attempts.of(web)
 			assert.False(t, still)
 		})

@@ -128,6 +128,12 @@ func (e *Engine) run(ctx context.Context, k kind.Kind, m *kind.Manifest, c kind.
 	if run.Job == nil {
 		return effect{why: "nothing to start: it has been, or is suspended, or is being deleted"}, nil
 	}
+	if before, err := e.startedInVersion1(ctx, m, c); err != nil || before {
+		if err != nil {
+			return effect{}, err
+		}
+		return e.remember(ctx, k, m, c)
+	}
 	wait, err := e.makeWay(ctx, m, run)
 	if err != nil || wait > 0 {
 		return effect{wait: wait}, err

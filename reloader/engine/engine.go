@@ -32,6 +32,7 @@ type Engine struct {
 	workers        int
 	verifyInterval time.Duration
 	key            fingerprint.Key
+	seals          seals
 	reporter       Reporter
 	clock          clock.WithTicker
 	log            logr.Logger
@@ -67,6 +68,9 @@ type Engine struct {
 	checkpoint *checkpoint.Store // nil without
 	// archived is when the checkpoint was last written before this engine led.
 	archived time.Time
+	// upgraded is when this engine began to lead after one of version 1; zero if
+	// the one before it was of this version.
+	upgraded time.Time
 	lease    Lease // nil without
 
 	// listing is held while all workloads of a kind are read.
@@ -97,6 +101,7 @@ func New(o Options) (*Engine, error) {
 		workers:        o.Workers,
 		verifyInterval: o.VerifyInterval,
 		key:            o.Key,
+		seals:          newSeals(o.Key),
 		reporter:       o.Reporter,
 		clock:          o.Clock,
 		log:            o.Log,
@@ -272,7 +277,10 @@ func (e *Engine) recall(ctx context.Context) bool {
 	if summary.Fresh {
 		e.log.Info("there is no checkpoint yet: what is found counts as rolled out")
 	}
-	e.archived = summary.Written
+	e.archived, e.upgraded = summary.Written, time.Time{}
+	if summary.Version1 {
+		e.upgraded = e.clock.Now()
+	}
 	// Where a part is missing, sources without an entry may well be old.
 	e.ledger.open(e.checkpoint, summary.Fresh || len(summary.Problems) > 0)
 	return true
@@ -326,7 +334,7 @@ func work[K interface {
 			return
 		}
 		started := e.clock.Now()
-		err := guarded(func() error { return handle(ctx, key) })
+		err := handle(ctx, key)
 		if err == nil || ctx.Err() == nil {
 			e.tally(key, e.clock.Since(started), err)
 		}

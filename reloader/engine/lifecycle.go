@@ -15,9 +15,11 @@ import (
 type lifecycle struct {
 	// onCreate counts the creation of a source for those who were there before.
 	onCreate bool
-	// onDelete makes "deleted" one more content that a source can have. A source
-	// that is deleted and created again with the same data, before anybody was
-	// reloaded, has not changed; one that comes back later has.
+	// onDelete makes "deleted" one more content that a source can have, with a
+	// mark like any other: whoever dies in between can write it again, and there
+	// need not have been an older one to remove. A source that is deleted and
+	// created again with the same data, before anybody was reloaded, has not
+	// changed; one that comes back later has.
 	onDelete bool
 	// afterRestart lets onCreate count what was created while no engine ran.
 	afterRestart bool
@@ -26,19 +28,6 @@ type lifecycle struct {
 // someVersion is that of a deletion of which no event has told: it may be later
 // than anything.
 const someVersion = math.MaxUint64
-
-// deletedMark is the place of the fingerprint in the mark of a source that is
-// gone. A mark says so, rather than that an older one is taken away: whoever
-// dies in between can write it again, and there need not have been one.
-const deletedMark = "deleted"
-
-// contentMark returns what of a mark tells the content.
-func contentMark(f fingerprint.Fingerprint) string {
-	if f == fingerprint.Deleted {
-		return deletedMark
-	}
-	return string(f)
-}
 
 // lookAtNothing has those reloaded who have yet to do without a source that is
 // gone, if that counts.
@@ -105,14 +94,11 @@ func (l *ledger) wishes(s reloader.Source) wishes {
 
 // deleted is news for the event that s is gone since that version.
 func (l *ledger) deleted(s reloader.Source, version uint64) bool {
-	l.wentAt(s, moment{version: version})
-	return l.news(s, 0)
-}
-
-func (l *ledger) wentAt(s reloader.Source, at moment) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.account(s).gone = at
+	a := l.account(s)
+	a.gone = moment{version: version}
+	l.mu.Unlock()
+	return l.news(s, 0)
 }
 
 // counted returns what a look at s amounts to, and false if that is nothing: if

@@ -171,11 +171,6 @@ func TestTheEndOfASourceThatIsNotSelected(t *testing.T) {
 	}
 }
 
-func TestWhatAMarkSaysOfContent(t *testing.T) {
-	assert.Equal(t, "deleted", contentMark(fingerprint.Deleted))
-	assert.Equal(t, "v1-a", contentMark("v1-a"))
-}
-
 func TestWhatWasCreatedWhileNoEngineRan(t *testing.T) {
 	born := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	tests := map[string]struct {

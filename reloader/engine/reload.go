@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -15,7 +14,6 @@ import (
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/kind"
-	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/report"
 )
 
@@ -266,80 +264,6 @@ func denied(err error) bool {
 	}
 	message := status.Status().Message
 	return strings.HasPrefix(message, "admission webhook ") || strings.Contains(message, " ValidatingAdmissionPolicy '")
-}
-
-// marks returns what each debt leaves in the pod template. The value is the
-// fingerprint of the content and, behind it, a hash of the source's name and of
-// the template: going back to content that an old mark tells of starts pods,
-// too, if others have changed the template in between, and so does the same
-// content of another source whose name makes the same variable.
-func (e *Engine) marks(debts []debt, to target) []kind.Mark {
-	all := make([]kind.Mark, len(debts))
-	for i, d := range debts {
-		mark := kind.Mark{
-			Source:    d.source,
-			Value:     contentMark(d.fingerprint) + "-" + shortHash(to.template+"/"+d.source.String()),
-			Container: to.container,
-			Env:       envName(d.source, e.siblings(d.source, debts, to)),
-			Written:   e.ledger.writtenAt(d.source).time,
-		}
-		placed := false
-		for _, r := range to.references {
-			if r.Kind != d.source.Kind || r.Name != d.source.Name || r.Container == "" {
-				continue
-			}
-			if !placed && !r.Init {
-				mark.Container, placed = r.Container, true
-			}
-			if !slices.Contains(mark.UsedBy, r.Container) {
-				mark.UsedBy = append(mark.UsedBy, r.Container)
-			}
-		}
-		slices.Sort(mark.UsedBy)
-		all[i] = mark
-	}
-	return all
-}
-
-// siblings returns the names of other sources of the kind of s that the
-// workload depends on, as far as they may share a variable with s.
-func (e *Engine) siblings(s reloader.Source, debts []debt, to target) []string {
-	var names []string
-	for _, r := range to.references {
-		if r.Kind == s.Kind {
-			names = append(names, r.Name)
-		}
-	}
-	for _, d := range debts {
-		if d.source.Kind == s.Kind {
-			names = append(names, d.source.Name)
-		}
-	}
-	// One that is named only, and exists, is in the ledger. Of all that share
-	// a variable the one with dashes alone is first in the alphabet.
-	dashed := reloader.Source{Kind: s.Kind, Namespace: s.Namespace, Name: dashes(s.Name)}
-	if dashed != s && e.ledger.exists(dashed) && to.policy.Decide(s.Kind, dashed.Name, nil, false).Reload {
-		names = append(names, dashed.Name)
-	}
-	return names
-}
-
-// dashes returns the name with every run of punctuation as one dash.
-func dashes(name string) string {
-	return strings.Join(strings.FieldsFunc(name, func(r rune) bool { return r == '.' || r == '-' }), "-")
-}
-
-// envName is the variable of a source in one workload. Names that differ only
-// in punctuation share one by the rule that today's users rely on; here the
-// first of them in the alphabet keeps it, and the others get one of their own.
-func envName(s reloader.Source, siblings []string) string {
-	name := policy.EnvName(s.Kind, s.Name)
-	for _, sibling := range siblings {
-		if sibling < s.Name && policy.EnvName(s.Kind, sibling) == name {
-			return policy.EnvName(s.Kind, s.Name+"-"+shortHash(s.Name))
-		}
-	}
-	return name
 }
 
 func shortHash(s string) string {

@@ -16,81 +16,11 @@ import (
 	"k8s.io/utils/clock"
 
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/fingerprint"
 	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/record"
 	"k8s-reloader/reloader/report"
 )
-
-func TestMarks(t *testing.T) {
-	uses := func(name, container string, init bool) reloader.Reference {
-		return reloader.Reference{Kind: reloader.ConfigMap, Name: name, Container: container, Init: init, How: reloader.HowEnv}
-	}
-	tests := map[string]struct {
-		debts      []debt
-		references []reloader.Reference
-		want       []kind.Mark
-	}{
-		"the container that uses the source": {
-			debts:      []debt{{settings, "b"}},
-			references: []reloader.Reference{uses("settings", "sidecar", false)},
-			want: []kind.Mark{{
-				Source: settings, Value: "b-7f94692d", Container: "sidecar", Env: "STAKATER_SETTINGS_CONFIGMAP", UsedBy: []string{"sidecar"},
-			}},
-		},
-		"the first of two, and both named": {
-			debts:      []debt{{settings, "b"}},
-			references: []reloader.Reference{uses("settings", "sidecar", false), uses("settings", "main", false), uses("settings", "main", false)},
-			want: []kind.Mark{{
-				Source: settings, Value: "b-7f94692d", Container: "sidecar", Env: "STAKATER_SETTINGS_CONFIGMAP", UsedBy: []string{"main", "sidecar"},
-			}},
-		},
-		"the first container for an init container": {
-			debts:      []debt{{settings, "b"}},
-			references: []reloader.Reference{uses("settings", "init", true)},
-			want: []kind.Mark{{
-				Source: settings, Value: "b-7f94692d", Container: "main", Env: "STAKATER_SETTINGS_CONFIGMAP", UsedBy: []string{"init"},
-			}},
-		},
-		"a container before an init container": {
-			debts:      []debt{{settings, "b"}},
-			references: []reloader.Reference{uses("settings", "init", true), uses("settings", "sidecar", false)},
-			want: []kind.Mark{{
-				Source: settings, Value: "b-7f94692d", Container: "sidecar", Env: "STAKATER_SETTINGS_CONFIGMAP", UsedBy: []string{"init", "sidecar"},
-			}},
-		},
-		"the first container for what is only named, or mounted nowhere": {
-			debts:      []debt{{settings, "b"}, {password, "q"}},
-			references: []reloader.Reference{uses("settings", "", false), uses("password", "sidecar", false)},
-			want: []kind.Mark{
-				{Source: settings, Value: "b-7f94692d", Container: "main", Env: "STAKATER_SETTINGS_CONFIGMAP"},
-				{Source: password, Value: "q-6c47ce3a", Container: "main", Env: "STAKATER_PASSWORD_SECRET"},
-			},
-		},
-	}
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			e := newTestEngine(t, unreachable(t), new(told))
-			to := target{container: "main", template: "0123456789abcdef", references: tc.references}
-			assert.Equal(t, tc.want, e.marks(tc.debts, to))
-		})
-	}
-}
-
-// Who goes back to content that an old mark tells of starts pods only if the
-// value of the mark is another one.
-func TestAMarkTellsOfTheTemplateToo(t *testing.T) {
-	e := newTestEngine(t, unreachable(t), new(told))
-	value := func(content fingerprint.Fingerprint, template string) string {
-		return e.marks([]debt{{settings, content}}, target{container: "main", template: template})[0].Value
-	}
-	again := value("b", "0123456789abcdef")
-	assert.Equal(t, again, value("b", "0123456789abcdef"))
-	assert.NotEqual(t, value("b", "0123456789abcdef"), value("b", "fedcba9876543210"))
-	assert.NotEqual(t, value("b", "0123456789abcdef"), value("c", "0123456789abcdef"))
-	assert.NotEqual(t, value("b", ""), value("b", "0123456789abcdef"))
-}
 
 func TestNamesThatCollideKeepTheirVariablesApart(t *testing.T) {
 	const plain, own = "STAKATER_MY_CM_CONFIGMAP", "STAKATER_MY_CM_8845DC8C_CONFIGMAP"

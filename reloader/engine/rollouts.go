@@ -157,15 +157,8 @@ func (e *Engine) watchRollouts(ctx context.Context) {
 		case <-ticker.C():
 		}
 		for w, since := range e.rollouts.all() {
-			err := guarded(func() error {
-				if e.clock.Since(since) > rolloutPatience || e.hasRolled(ctx, w) {
-					e.rollouts.ended(w, since)
-				}
-				return nil
-			})
-			if err != nil {
-				// It counts as rolling until its time is over.
-				e.survived(w.String(), err)
+			if e.clock.Since(since) > rolloutPatience || e.hasRolled(ctx, w) {
+				e.rollouts.ended(w, since)
 			}
 		}
 		e.rollouts.sweep()

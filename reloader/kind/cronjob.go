@@ -98,14 +98,15 @@ func RunOf(m *Manifest, c Change) (Run, error) {
 }
 
 // digest tells the change of one object from other changes of it, returns to
-// older content included.
+// older content included. Like the marks that it is made from, it tells nothing
+// of the content.
 func (c Change) digest(uid string) string {
 	hash := sha256.New()
 	fmt.Fprintln(hash, uid)
 	for _, m := range c.sorted() {
 		fmt.Fprintln(hash, m.Source, m.Value, m.Written.UTC().Format(time.RFC3339))
 	}
-	return hex.EncodeToString(hash.Sum(nil)[:5])
+	return "v2-" + hex.EncodeToString(hash.Sum(nil)[:5])
 }
 
 // RunsFor returns the UID of the CronJob that the Job m was started by or for;

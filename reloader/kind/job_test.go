@@ -16,6 +16,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/fingerprint"
 	"k8s-reloader/reloader/policy"
 )
 
@@ -311,4 +312,22 @@ func FuzzRemember(f *testing.F) {
 		require.NoError(t, json.Unmarshal([]byte(once), &from))
 		assert.Less(t, len(from.Also), maxRemembered)
 	})
+}
+
+// TestTheNameInVersion1 fails when what version 1 has written is worked out in
+// another way. The answers are those of version 1 itself.
+func TestTheNameInVersion1(t *testing.T) {
+	of := func(cronJobName string, marks ...Mark) string {
+		o := example(t, cronJob()).(*batchv1.CronJob)
+		o.Name = cronJobName
+		o.Spec.JobTemplate.Spec.Template.Spec.Containers[0].Env = append(o.Spec.JobTemplate.Spec.Template.Spec.Containers[0].Env,
+			corev1.EnvVar{Name: "STAKATER_OLD_SECRET", Value: "any"})
+		return NameInVersion1(cronJob().Manifest(o), changeOf(marks...))
+	}
+	settings, password := settingsMark("v2-a"), mark(reloader.Secret, "password", "v2-b", "main")
+	settings.Content, password.Content = "v1-50e5a724f9878f4118563b416a85b50f", fingerprint.Deleted
+	settings.Written = time.Date(2026, 5, 1, 3, 0, 0, 500, time.UTC)
+	assert.Equal(t, "nightly-dabfa5e4ce", of("nightly", settings))
+	assert.Equal(t, "nightly-b919537dbe", of("nightly", password, settings))
+	assert.Equal(t, strings.Repeat("a", 51)+"-676c423176", of(strings.Repeat("a", 51)+"-.bc", password))
 }

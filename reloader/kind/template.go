@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/fingerprint"
 	"k8s-reloader/reloader/policy"
 )
 
@@ -38,9 +39,12 @@ func ParseStrategy(name string) (Strategy, error) {
 // Mark is what one source contributes to a reload.
 type Mark struct {
 	Source reloader.Source
-	// Value derives from the source's content and the rest of the template,
-	// never from a clock: the same change gives the same value.
+	// Value derives from the source's name and content and the rest of the
+	// template, never from a clock: the same change gives the same value.
 	Value string
+	// Content is the source's fingerprint. It is written nowhere: other sources
+	// of the same content have it, too.
+	Content fingerprint.Fingerprint
 	// Container carries the environment variable.
 	Container string
 	// Env is the variable's name.
