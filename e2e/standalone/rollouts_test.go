@@ -1,13 +1,16 @@
 package standalone
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/engine"
 	"k8s-reloader/reloader/kind"
@@ -87,4 +90,26 @@ func TestAPartitionHoldsNoPlace(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Each deploy brings the whole template, as Terraform does, and so takes away what
+// a reload has written. It is no revert, however often it comes.
+func TestDeploysHoldNothingBack(t *testing.T) {
+	ns := namespace(t, "deploys")
+	edit(t, ns, "app", "0")
+	app := fixture.App{Namespace: ns, Name: "app", Annotations: auto(), ConfigMaps: []string{"app"}}
+	_, err := deployments(ns).Create(t.Context(), app.Deployment(), metav1.CreateOptions{FieldManager: "terraform"})
+	require.NoError(t, err)
+	_, r := startEngine(t, within(ns))
+	for i := range 4 {
+		edit(t, ns, app.Name, fmt.Sprint(i+1))
+		require.Eventually(t, func() bool { return r.count(app.Workload()) == i+1 }, soon, often)
+		app.Image = fmt.Sprint("registry.example/app:", i+1)
+		_, err := deployments(ns).Update(t.Context(), app.Deployment(), metav1.UpdateOptions{FieldManager: "terraform"})
+		require.NoError(t, err)
+		heard(t, r, ns, fmt.Sprint("heard-", i))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	assert.Empty(t, r.takenBack)
 }

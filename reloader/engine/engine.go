@@ -109,7 +109,7 @@ func New(o Options) (*Engine, error) {
 		index:          index.New(o.Settings),
 		ledger:         newLedger(),
 		queues:         newQueues(o.Clock, o.Metrics.Queues()),
-		rivals:         newRivals(),
+		rivals:         newRivals(o.Clock),
 		attempts:       newAttempts(),
 		births:         newBirths(c, o.Log),
 		lenders:        newLenders(),

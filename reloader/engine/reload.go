@@ -28,8 +28,8 @@ type Reporter interface {
 	// Held is called when a workload has been reloaded too often: what is due
 	// to it is held back for that long.
 	Held(r report.Reload, wait time.Duration)
-	// TakenBack is called when somebody has taken back several reloads in a
-	// row, of which this was the last. The workload is held back.
+	// TakenBack is called when another controller has reverted several reloads
+	// in a row, of which this was the last. The workload is held back.
 	TakenBack(r report.Reload, by string)
 	// Doubtful is called when a source changed while no engine ran, and it
 	// cannot be known whether before or after the workload's pods started.
@@ -68,6 +68,8 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 		// Once it has been read it comes back.
 		return nil
 	}
+	// Its template is known, and what has been read of it may be taken in just now.
+	e.judgeRival(w)
 	r := report.Reload{
 		Workload:   w,
 		UID:        to.uid,
@@ -131,7 +133,8 @@ func (e *Engine) carriedOut(r report.Reload, debts []debt, came effect) error {
 		return nil
 	}
 	if len(came.marks) > 0 {
-		e.rivals.reloaded(r, came.written.Generation, came.marks)
+		template, _, _ := e.intake.template(w)
+		e.rivals.reloaded(r, came.written.Generation, came.marks, template)
 	}
 	if e.ledger.paid(w, debts) {
 		e.intake.reload(w)

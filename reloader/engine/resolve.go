@@ -79,6 +79,7 @@ func (e *Engine) supplied(w reloader.Workload, m *kind.Manifest) {
 	}
 	if e.intake.supply(m) {
 		e.lookForMarks(w)
+		e.judgeRival(w)
 		e.log.V(1).Info("worked out references without a record", "workload", w.String())
 	}
 }

@@ -4,23 +4,40 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/report"
 )
 
-// rivalRounds is how many reloads in a row have to be taken back before a
-// workload is held back.
-const rivalRounds = 3
+const (
+	// rivalRounds is how many reloads in a row have to be reverted within
+	// rivalPeriod before a workload is held back.
+	rivalRounds = 3
+	rivalPeriod = time.Hour
+	// rivalPromptness is the longest time between a reload and its revert. Tools
+	// that put back what they know look every few minutes.
+	rivalPromptness = 10 * time.Minute
+)
 
-// rivals notice who keeps taking back what a reload writes: a GitOps tool or
-// an operator that puts the pod template back to what it knows. Each round is
-// two rollouts, so after some the reloads have to stop. It is safe for
-// concurrent use.
+// rivals notice who keeps reverting what a reload writes: a GitOps tool or an
+// operator that puts the pod template back to what it knows. Each round is two
+// rollouts, so after some the reloads have to stop.
+//
+// A revert is prompt, changes nothing else in the pod template, and nothing new
+// is due to the workload at that time. Whatever else takes our marks away is a
+// deploy: somebody brings a template of their own, once.
+//
+// Two steps find one. seen reads from metadata that the marks are gone; judge
+// decides when the template of that generation is known, which may need a read.
+// It is safe for concurrent use.
 type rivals struct {
+	clock clock.PassiveClock
+
 	mu      sync.Mutex // guards everything below
 	patched map[reloader.Workload]*patched
 }
@@ -28,44 +45,126 @@ type rivals struct {
 // patched is the last reload of one workload.
 type patched struct {
 	reload     report.Reload
+	at         time.Time
 	generation int64
 	marks      []string // as managedFields name them
-	takenBack  bool
-	rounds     int // in a row
+	template   string   // without marks
+	// lost is the generation in which the marks were gone; 0 if they are there.
+	// by is who wrote that. Until the template of that generation is known, it
+	// is open what it was.
+	lost int64
+	by   string
+	open bool
+	// reverts are when reloads were reverted, in a row up to this one.
+	reverts  []time.Time
+	reverted bool
 }
 
-func newRivals() *rivals { return &rivals{patched: map[reloader.Workload]*patched{}} }
+func newRivals(c clock.PassiveClock) *rivals {
+	return &rivals{clock: c, patched: map[reloader.Workload]*patched{}}
+}
 
-// reloaded notes what a reload has written, and in which generation.
-func (r *rivals) reloaded(reload report.Reload, generation int64, marks []string) {
+// reloaded notes what a reload has written, in which generation, and into which
+// template.
+func (r *rivals) reloaded(reload report.Reload, generation int64, marks []string, template string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p := r.patched[reload.Workload]
-	if p == nil {
-		p = new(patched)
-		r.patched[reload.Workload] = p
+	var reverts []time.Time
+	if p := r.patched[reload.Workload]; p != nil && p.reverted {
+		reverts = p.reverts
 	}
-	if !p.takenBack {
-		p.rounds = 0
+	r.patched[reload.Workload] = &patched{
+		reload: reload, at: r.clock.Now(), generation: generation, marks: marks, template: template, reverts: reverts,
 	}
-	p.reload, p.generation, p.marks, p.takenBack = reload, generation, marks, false
 }
 
-// seen looks at a workload that was written, and returns how many reloads in a
-// row have been taken back if that did it again, the last of them, and by whom.
-func (r *rivals) seen(w reloader.Workload, meta metav1.Object) (rounds int, reload report.Reload, by string) {
+// seen reads the metadata of a workload that was written. It returns true if the
+// marks of the last reload are gone now, and were there until now.
+func (r *rivals) seen(w reloader.Workload, meta metav1.Object) (lost bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.patched[w]
-	if p == nil || p.takenBack || meta.GetUID() != p.reload.UID || meta.GetGeneration() <= p.generation {
-		return 0, report.Reload{}, ""
+	if p == nil || p.lost != 0 || meta.GetUID() != p.reload.UID || meta.GetGeneration() <= p.generation {
+		return false
 	}
 	if len(meta.GetManagedFields()) == 0 || owns(meta, p.marks) {
-		return 0, report.Reload{}, ""
+		return false
 	}
-	p.takenBack = true
-	p.rounds++
-	return p.rounds, p.reload, lastManager(meta)
+	p.lost, p.by = meta.GetGeneration(), lastManager(meta)
+	p.open = r.clock.Since(p.at) <= rivalPromptness
+	return true
+}
+
+// suspects reports whether the marks of w went so soon that it may be a revert.
+func (r *rivals) suspects(w reloader.Workload) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.patched[w]
+	return p != nil && p.open
+}
+
+// acquit decides that what took the marks of w away was no revert.
+func (r *rivals) acquit(w reloader.Workload) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p := r.patched[w]; p != nil {
+		p.open = false
+	}
+}
+
+// judge decides what took the marks of w away, given the template of that
+// generation or a later one. It returns the last reload, and who reverted it, if
+// that makes rivalRounds.
+func (r *rivals) judge(w reloader.Workload, template string, generation int64) (reload report.Reload, by string, enough bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.patched[w]
+	if p == nil || !p.open || generation < p.lost {
+		return report.Reload{}, "", false
+	}
+	p.open = false
+	if template != p.template {
+		return report.Reload{}, "", false
+	}
+	now := r.clock.Now()
+	p.reverted = true
+	p.reverts = append(slices.DeleteFunc(p.reverts, func(at time.Time) bool { return now.Sub(at) > rivalPeriod }), now)
+	if len(p.reverts) < rivalRounds {
+		return report.Reload{}, "", false
+	}
+	p.reverts = nil
+	return p.reload, p.by, true
+}
+
+// rivalSeen handles the event of a workload, as far as it takes away what a
+// reload has written.
+func (e *Engine) rivalSeen(w reloader.Workload, meta metav1.Object) {
+	if e.rivals.seen(w, meta) {
+		e.intake.takenBack(w, meta.GetGeneration())
+		if len(e.ledger.due(w)) > 0 {
+			e.rivals.acquit(w)
+		}
+	}
+	e.judgeRival(w)
+}
+
+// judgeRival decides about a suspected revert as soon as the workload's template
+// is known.
+func (e *Engine) judgeRival(w reloader.Workload) {
+	if !e.rivals.suspects(w) {
+		return
+	}
+	template, generation, known := e.intake.template(w)
+	if !known {
+		return
+	}
+	reload, by, enough := e.rivals.judge(w, template, generation)
+	if !enough {
+		return
+	}
+	e.limits.open(w)
+	e.reporter.TakenBack(reload, by)
+	e.log.Info("reloads are reverted; holding back", "workload", w.String(), "by", by)
 }
 
 // gone forgets w.
@@ -76,16 +175,15 @@ func (r *rivals) gone(w reloader.Workload) {
 }
 
 // owns reports whether the fields that a reload wrote are still ours: who
-// removes or overwrites one takes it out of our managedFields.
+// removes or overwrites one takes it out of our managedFields. There may be
+// several entries of ours: another Reloader has the same name.
 func owns(meta metav1.Object, marks []string) bool {
-	for _, f := range meta.GetManagedFields() {
-		if f.Manager != FieldManager || f.Subresource != "" || f.FieldsV1 == nil {
-			continue
-		}
-		fields := f.FieldsV1.GetRawString()
-		return !slices.ContainsFunc(marks, func(mark string) bool { return !ownsField(fields, mark) })
-	}
-	return false
+	return !slices.ContainsFunc(marks, func(mark string) bool {
+		return !slices.ContainsFunc(meta.GetManagedFields(), func(f metav1.ManagedFieldsEntry) bool {
+			return f.Manager == FieldManager && f.Subresource == "" && f.FieldsV1 != nil &&
+				ownsField(f.FieldsV1.GetRawString(), mark)
+		})
+	})
 }
 
 // ownsField reports whether a field, or the value of a variable, is among the

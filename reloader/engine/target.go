@@ -23,6 +23,19 @@ func (in *intake) takenBack(w reloader.Workload, generation int64) {
 	}
 }
 
+// template tells the pod template of w from others, without marks, and of which
+// generation it is. It reports false if that is an older one, because the newest
+// is not known yet.
+func (in *intake) template(w reloader.Workload) (template string, generation int64, known bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	t := in.workloads[w]
+	if t == nil {
+		return "", 0, false
+	}
+	return t.template, t.generation, t.resolved
+}
+
 // marked tells the workload's pod template, with the marks that others have put
 // there, from any that it had before.
 func (t *tracked) marked() string {

@@ -252,15 +252,7 @@ func (e *Engine) workloadFeed(k kind.Kind, in area) *feed {
 				e.tellOtherKeys(w)
 			}
 			e.pauseSeen(w, meta)
-			rounds, reload, by := e.rivals.seen(w, meta)
-			if rounds > 0 {
-				e.intake.takenBack(w, meta.Generation)
-			}
-			if rounds > 0 && rounds%rivalRounds == 0 {
-				e.limits.open(w)
-				e.reporter.TakenBack(reload, by)
-				e.log.Info("reloads are taken back; holding back", "workload", w.String(), "by", by)
-			}
+			e.rivalSeen(w, meta)
 		},
 		deleted: func(meta *metav1.PartialObjectMetadata) {
 			e.forget(named(meta), moment{version: versionOf(meta.ResourceVersion)})

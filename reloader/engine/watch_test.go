@@ -137,7 +137,7 @@ func TestNothingStaysOfAWorkloadThatIsGone(t *testing.T) {
 			for _, a := range []app{paused, newApp(rolls).recorded(t)} {
 				require.NoError(t, feedOf(a.workload).Add(metaOf(a)))
 				reload := report.Reload{Workload: a.workload, UID: a.uid}
-				e.rivals.reloaded(reload, 1, nil)
+				e.rivals.reloaded(reload, 1, nil, "")
 				e.attempts.lost(attempt{reload: reload})
 			}
 			e.lenders.borrow(rolls, web)
