@@ -19,6 +19,8 @@ type account struct {
 	// read is true if the source has been looked at, or the archive tells that it
 	// need not be; dirty if there is a reason for another look.
 	read, dirty bool
+	// broken is true if a look at it has ended in a panic.
+	broken bool
 	// unselected is true if its labels left it alone at the last look: nobody
 	// hears then of what becomes of it.
 	unselected bool

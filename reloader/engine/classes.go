@@ -31,6 +31,18 @@ func (e *Engine) podStatusFeed(in area) *feed {
 				e.classTurned(m.class, updated)
 			}
 		},
+		// The report is lost until the pod's next, or the next list; the class is
+		// looked at with those of other pods.
+		broke: func(meta *metav1.PartialObjectMetadata, err error) {
+			if meta == nil {
+				e.survived(string(reloader.SecretProviderClass)+"es", err)
+				return
+			}
+			class := reportOf(meta).class
+			e.survived(class.String(), err)
+			e.sourceBroke(class)
+			e.queues.sources.AddRateLimited(class)
+		},
 		listed: func(items []any) {
 			reports := make([]mountReport, len(items))
 			for i, item := range items {

@@ -108,7 +108,7 @@ func (d *discovery) run(ctx context.Context) {
 		case <-d.soon:
 		default:
 		}
-		if err := d.look(ctx); err != nil && ctx.Err() == nil {
+		if err := guarded(func() error { return d.look(ctx) }); err != nil && ctx.Err() == nil {
 			d.log.Info("cannot find out which APIs are served, trying again", "reason", err.Error())
 			pause, delay = min(d.interval, delay), min(2*delay, lastWait)
 		} else {

@@ -24,6 +24,8 @@
 //     lost; fence.go, when the lease is)
 //   - limits.go, rollouts.go (lines.go), rivals.go, pause.go (pauses.go): who has
 //     to wait
+//   - names.go, panics.go: what keeps an object of a stranger from being more than
+//     its own failure
 //   - faults.go: annotations that cannot be used
 //   - tally.go, arrivals.go: what metrics count on the way
 //   - verify.go: a slow pass that corrects what trust can miss

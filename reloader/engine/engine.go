@@ -334,7 +334,7 @@ func work[K interface {
 			return
 		}
 		started := e.clock.Now()
-		err := handle(ctx, key)
+		err := guarded(func() error { return handle(ctx, key) })
 		if err == nil || ctx.Err() == nil {
 			e.tally(key, e.clock.Since(started), err)
 		}

@@ -212,14 +212,14 @@ func (l *ledger) look(s reloader.Source, c content, dependents func() []reloader
 		return nil, false
 	}
 	a.version, a.wishes = c.version, c.wishes
-	changed := false
+	changed := a.broken
 	if a.written == (moment{}) {
 		a.written = c.written
 	}
 	if a.current != c.fingerprint {
 		// What was created and edited before we looked may have reached pods
 		// that waited for it in between. Other first sights are adopted.
-		changed = a.current != "" || !first && wasAbsent && !c.untouched
+		changed = changed || a.current != "" || !first && wasAbsent && !c.untouched
 		a.current, a.written = c.fingerprint, c.written
 	}
 	if changed || len(newcomers) > 0 {
@@ -233,6 +233,7 @@ func (l *ledger) look(s reloader.Source, c content, dependents func() []reloader
 			}
 		}
 	}
+	a.broken = false
 	l.closeIfSettled(s, a)
 	return overdue, false
 }

@@ -94,11 +94,14 @@ func (l *ledger) wishes(s reloader.Source) wishes {
 
 // deleted is news for the event that s is gone since that version.
 func (l *ledger) deleted(s reloader.Source, version uint64) bool {
-	l.mu.Lock()
-	a := l.account(s)
-	a.gone = moment{version: version}
-	l.mu.Unlock()
+	l.wentAt(s, moment{version: version})
 	return l.news(s, 0)
+}
+
+func (l *ledger) wentAt(s reloader.Source, at moment) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.account(s).gone = at
 }
 
 // counted returns what a look at s amounts to, and false if that is nothing: if

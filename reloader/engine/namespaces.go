@@ -207,6 +207,14 @@ func (e *Engine) namespaceFeed() *feed {
 			}
 		},
 		deleted: func(meta *metav1.PartialObjectMetadata) { e.namespaceLeaves(meta.Name) },
+		// The next event of a namespace, or the next list, says the same again.
+		broke: func(meta *metav1.PartialObjectMetadata, err error) {
+			key := "Namespaces"
+			if meta != nil {
+				key = namespaceKey(meta.Name).String()
+			}
+			e.survived(key, err)
+		},
 		listed: func(items []any) {
 			present := map[string]struct{}{}
 			for _, item := range items {
@@ -236,13 +244,13 @@ func (e *Engine) namespaceLeaves(name string) {
 	}
 	e.log.Info("a namespace is not selected any more", "namespace", name)
 	for _, f := range e.workloads {
-		f.mu.Lock()
-		for _, w := range left {
-			if w.Kind == f.kind {
-				e.forget(w, moment{})
+		f.locked(func() {
+			for _, w := range left {
+				if w.Kind == f.kind {
+					e.forget(w, moment{})
+				}
 			}
-		}
-		f.mu.Unlock()
+		})
 	}
 }
 

@@ -197,8 +197,18 @@ func (p *podStatuses) reports(events watch.Interface) watch.Interface {
 }
 
 // report is what the feed gets to see of a status. One that says nothing of
-// what its pod holds has no content.
-func (p *podStatuses) report(s *podStatus) *metav1.PartialObjectMetadata {
+// what its pod holds has no content; nor has one that makes us panic.
+func (p *podStatuses) report(s *podStatus) (report *metav1.PartialObjectMetadata) {
+	if guarded(func() error { report = p.contentOf(s); return nil }) != nil {
+		report = &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+			Namespace: s.Namespace, Name: s.Name, UID: s.UID, ResourceVersion: s.ResourceVersion,
+			Annotations: map[string]string{mountedClass: s.Status.Class},
+		}}
+	}
+	return report
+}
+
+func (p *podStatuses) contentOf(s *podStatus) *metav1.PartialObjectMetadata {
 	annotations := map[string]string{mountedClass: s.Status.Class}
 	if s.Status.Mounted && len(s.Status.Objects) > 0 {
 		objects := make([]fingerprint.Object, len(s.Status.Objects))

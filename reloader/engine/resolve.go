@@ -16,13 +16,28 @@ const manyUnresolved = 64
 // resolve handles one key of the resolve queue: it reads a workload whose
 // references cannot be known from its metadata.
 func (e *Engine) resolve(ctx context.Context, w reloader.Workload) error {
+	err := guarded(func() error { return e.resolveOpen(ctx, w) })
+	if panicked(err) {
+		e.intake.broke(w, nil)
+	}
+	return err
+}
+
+// resolveOpen reads a workload if its references are not known.
+func (e *Engine) resolveOpen(ctx context.Context, w reloader.Workload) error {
 	k, ok := kind.ByName(w.Kind)
 	if !ok || !e.intake.open(w) {
 		return nil
 	}
 	// A list does not bring the templates that others lend.
 	if e.queues.resolve.Len() >= manyUnresolved && !e.lenders.serve(w) {
-		if err := e.resolveAll(ctx, k, w); err != nil {
+		// If the list has somebody in it whom we cannot handle, the others are
+		// read alone.
+		err := guarded(func() error { return e.resolveAll(ctx, k, w) })
+		switch {
+		case panicked(err):
+			e.survived(string(k.Name)+"s", err)
+		case err != nil:
 			return err
 		}
 	}
@@ -67,7 +82,10 @@ func (e *Engine) resolveAll(ctx context.Context, k kind.Kind, w reloader.Workloa
 		case m.Lender != (reloader.Workload{}):
 			e.lenders.borrow(w, m.Lender)
 		default:
-			e.supplied(w, m)
+			if err := guarded(func() error { e.supplied(w, m); return nil }); err != nil {
+				e.survived(w.String(), err)
+				e.workloadBroke(w, nil)
+			}
 		}
 	})
 }

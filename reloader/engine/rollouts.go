@@ -157,8 +157,15 @@ func (e *Engine) watchRollouts(ctx context.Context) {
 		case <-ticker.C():
 		}
 		for w, since := range e.rollouts.all() {
-			if e.clock.Since(since) > rolloutPatience || e.hasRolled(ctx, w) {
-				e.rollouts.ended(w, since)
+			err := guarded(func() error {
+				if e.clock.Since(since) > rolloutPatience || e.hasRolled(ctx, w) {
+					e.rollouts.ended(w, since)
+				}
+				return nil
+			})
+			if err != nil {
+				// It counts as rolling until its time is over.
+				e.survived(w.String(), err)
 			}
 		}
 		e.rollouts.sweep()

@@ -54,6 +54,15 @@ func (e *Engine) sourceDeleted(s reloader.Source, version uint64) (queued bool) 
 
 // readSource handles one key of the source queue.
 func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
+	err := guarded(func() error { return e.readDue(ctx, s) })
+	if panicked(err) {
+		e.sourceBroke(s)
+	}
+	return err
+}
+
+// readDue reads a source if there is a reason to.
+func (e *Engine) readDue(ctx context.Context, s reloader.Source) error {
 	on := shelfOf(s)
 	if s.Name == "" {
 		return e.searchShelf(ctx, on)
@@ -143,7 +152,15 @@ func (e *Engine) searchShelf(ctx context.Context, on shelf) error {
 				e.ledger.join(w, since, s)
 			}
 		}
-		outdated = errors.Join(outdated, e.lookAt(ctx, s, object))
+		err := guarded(func() error { return e.lookAt(ctx, s, object) })
+		if panicked(err) {
+			// A matter of that source, which is read alone from here on.
+			e.survived(s.String(), err)
+			e.sourceBroke(s)
+			e.queues.sources.AddRateLimited(s)
+			return
+		}
+		outdated = errors.Join(outdated, err)
 		if due, _ := e.ledger.take(s); due {
 			// Its event is newer than this list, perhaps.
 			e.ledger.putBack(s)

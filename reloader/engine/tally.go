@@ -45,6 +45,8 @@ func errorType(err error) string {
 	switch {
 	case err == nil:
 		return ""
+	case panicked(err):
+		return "panic"
 	case denied(err):
 		return "denied"
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):

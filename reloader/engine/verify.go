@@ -33,7 +33,9 @@ func (e *Engine) verifyRegularly(ctx context.Context) {
 				e.log.Error(err, "could not verify the index; the next pass will")
 			}
 		}
-		e.sweep(ctx)
+		if err := guarded(func() error { e.sweep(ctx); return nil }); err != nil {
+			e.survived("sweep", err)
+		}
 	}
 }
 
@@ -52,21 +54,8 @@ func (e *Engine) Verify(ctx context.Context) error {
 	var failed error
 	for _, k := range e.kinds() {
 		for _, in := range e.verified() {
-			err := e.client.workloads(ctx, k, in, func(m *kind.Manifest) {
-				w := m.Workload()
-				read, err := e.complete(ctx, m)
-				if err != nil {
-					// The next pass comes, and an event before it if there is need.
-					e.log.Error(err, "cannot verify", "workload", w.String())
-					return
-				}
-				if _, changed := e.lenders.newer(w, read); changed {
-					return // its event has had w read again
-				}
-				if e.intake.verify(m) {
-					e.reporter.Corrected(w)
-					e.log.Info("corrected the index", "workload", w.String())
-				}
+			err := guarded(func() error {
+				return e.client.workloads(ctx, k, in, func(m *kind.Manifest) { e.verifyOne(ctx, m) })
 			})
 			if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
 				continue // its feed tells, if there is something to tell
@@ -76,6 +65,33 @@ func (e *Engine) Verify(ctx context.Context) error {
 		}
 	}
 	return failed
+}
+
+// verifyOne compares the index with a workload. What cannot be compared is left to
+// the next pass, and to an event before it if there is need.
+func (e *Engine) verifyOne(ctx context.Context, m *kind.Manifest) {
+	w := m.Workload()
+	err := guarded(func() error {
+		read, err := e.complete(ctx, m)
+		if err != nil {
+			return err
+		}
+		if _, changed := e.lenders.newer(w, read); changed {
+			return nil // its event has had w read again
+		}
+		if e.intake.verify(m) {
+			e.reporter.Corrected(w)
+			e.log.Info("corrected the index", "workload", w.String())
+		}
+		return nil
+	})
+	switch {
+	case panicked(err):
+		e.survived(w.String(), err)
+		e.workloadBroke(w, nil)
+	case err != nil:
+		e.log.Error(err, "cannot verify", "workload", w.String())
+	}
 }
 
 // verified returns the areas of a verifying pass: what is in the index lies

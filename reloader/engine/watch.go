@@ -44,6 +44,10 @@ type feed struct {
 	// listed is called after seen was called for everything there is. What is
 	// not among the items has gone since newest.
 	listed func(items []any)
+	// broke is called after a panic of one of these, with the object whose event
+	// it was, nil if it was listed: the event is lost, and broke puts the key
+	// where it is read again. It is called without mu.
+	broke func(meta *metav1.PartialObjectMetadata, err error)
 
 	// settled is closed when the first list is handed on, or as soon as it is
 	// known that it does not come for now.
@@ -90,10 +94,26 @@ func (f *feed) event(obj any, how arrival) error {
 		// It was there, and now has the labels.
 		how = updated
 	}
+	f.guard(meta, func() { f.locked(func() { f.seen(meta, how, written) }) })
+	return nil
+}
+
+// locked hands something on.
+func (f *feed) locked(handle func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.seen(meta, how, written)
-	return nil
+	handle()
+}
+
+// guard has a handler's panic concern nobody but the object whose event it was; nil
+// is none of them. It reports whether there was none.
+func (f *feed) guard(meta *metav1.PartialObjectMetadata, handle func()) bool {
+	err := guarded(func() error { handle(); return nil })
+	if err != nil && f.broke != nil {
+		// What cleans up after it may find the same hole.
+		_ = guarded(func() error { f.broke(meta, err); return nil })
+	}
+	return err == nil
 }
 
 // writtenSince reports whether somebody has written to an object since it was
@@ -111,9 +131,7 @@ func (f *feed) Delete(obj any) error {
 		return err
 	}
 	f.newest = max(f.newest, versionOf(meta.ResourceVersion))
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.deleted(meta)
+	f.guard(meta, func() { f.locked(func() { f.deleted(meta) }) })
 	return nil
 }
 
@@ -129,11 +147,11 @@ func (f *feed) Replace(items []any, resourceVersion string) error {
 		if err != nil {
 			return err
 		}
-		f.seen(meta, listed, since)
+		f.guard(meta, func() { f.seen(meta, listed, since) })
 	}
-	f.listed(items)
+	whole := f.guard(nil, func() { f.listed(items) })
 	f.newest = max(f.newest, versionOf(resourceVersion))
-	f.complete.Store(true)
+	f.complete.Store(whole)
 	f.settle()
 	return nil
 }
@@ -151,9 +169,7 @@ func (f *feed) absent() {
 // it comes back is seen for the first time.
 func (f *feed) gone() {
 	if f.newest > 0 && !f.outlasting {
-		f.mu.Lock()
-		f.listed(nil)
-		f.mu.Unlock()
+		f.guard(nil, func() { f.locked(func() { f.listed(nil) }) })
 	}
 	f.newest = 0
 	f.absent()
@@ -177,7 +193,9 @@ func (f *feed) Transformer() cache.TransformFunc {
 		if err != nil {
 			return nil, err
 		}
-		meta.ManagedFields = pauseOwners(meta.ManagedFields)
+		owners := meta.ManagedFields
+		meta.ManagedFields = nil
+		f.guard(meta, func() { meta.ManagedFields = pauseOwners(owners) })
 		if !f.labelled {
 			meta.Labels = nil
 		}
@@ -227,6 +245,16 @@ func (e *Engine) sourceFeed(of reloader.SourceKind, in area) *feed {
 				}
 			}
 		},
+		broke: func(meta *metav1.PartialObjectMetadata, err error) {
+			if meta == nil {
+				// What is gone is found by the next look at it.
+				e.survived(string(of)+"s", err)
+				return
+			}
+			e.survived(named(meta).String(), err)
+			e.sourceBroke(named(meta))
+			e.queues.sources.AddRateLimited(named(meta))
+		},
 	})
 }
 
@@ -256,6 +284,15 @@ func (e *Engine) workloadFeed(k kind.Kind, in area) *feed {
 		},
 		deleted: func(meta *metav1.PartialObjectMetadata) {
 			e.forget(named(meta), moment{version: versionOf(meta.ResourceVersion)})
+		},
+		broke: func(meta *metav1.PartialObjectMetadata, err error) {
+			if meta == nil {
+				// What is gone is not found when it is next read.
+				e.survived(string(k.Name)+"s", err)
+				return
+			}
+			e.survived(named(meta).String(), err)
+			e.workloadBroke(named(meta), meta)
 		},
 	})
 	f.listed = func(items []any) {

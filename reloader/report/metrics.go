@@ -193,6 +193,13 @@ func (m *Metrics) Handled(took time.Duration, errorType string) {
 	}
 }
 
+// Panicked counts a panic that was caught outside of the queues.
+func (m *Metrics) Panicked() {
+	if m != nil {
+		m.work.errors.WithLabelValues("panic").Inc()
+	}
+}
+
 // Decided counts a workload that was looked at because a source of its has
 // changed.
 func (m *Metrics) Decided(w reloader.WorkloadKind, d reloader.Decision) {
