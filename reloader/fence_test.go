@@ -50,6 +50,7 @@ func pure() []string {
 	return []string{
 		module + "/reloader",
 		module + "/reloader/reference/...",
+		module + "/reloader/pattern/...",
 		module + "/reloader/policy/...",
 		module + "/reloader/record/...",
 		module + "/reloader/fingerprint/...",
