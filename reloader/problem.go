@@ -62,6 +62,7 @@ const (
 	ReasonKeyUnknown          Reason = "KeyUnknown"
 	ReasonKeyAsLabel          Reason = "KeyAsLabel"
 	ReasonEntryNeverMatches   Reason = "EntryNeverMatches"
+	ReasonEntryDoubtful       Reason = "EntryDoubtful"
 	ReasonEnvNamesCollide     Reason = "EnvNamesCollide"
 	ReasonAutoWithoutRefs     Reason = "AutoWithoutReferences"
 	ReasonCSIOff              Reason = "CSIOff"

@@ -1,7 +1,6 @@
 package index
 
 import (
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -283,7 +282,7 @@ func (x *Index) linkPatterns(ns *namespace, n, old *node) bool {
 		ns.patterns[kind] = insertNode(slices.Clone(ns.patterns[kind]), n)
 		// The whole policy is compared, since a shorter exclude list lets the
 		// same patterns match more.
-		gained = gained || !had || !samePolicy(old.policy, n.policy)
+		gained = gained || !had || !old.policy.Equal(n.policy)
 	}
 	return gained
 }
@@ -324,10 +323,4 @@ func (x *Index) source(ns *namespace, d dependency) *source {
 	ns.sources[d.kind][s.name] = s
 	x.stats.Sources++
 	return s
-}
-
-// samePolicy reports whether two policies say the same. It is only asked about
-// policies with patterns.
-func samePolicy(a, b *policy.Policy) bool {
-	return a == b || reflect.DeepEqual(a, b)
 }

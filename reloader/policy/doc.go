@@ -15,9 +15,10 @@
 //
 // It does not own what a workload references (package reference), the record
 // that admission writes (package record), or how sources and workloads find
-// each other (package index).
+// each other (package index), nor the regular expressions of named lists
+// (package pattern).
 //
 // Annotations come from strangers, so everything here is bounded: entries of
-// named lists that are regular expressions are limited in length, number and
-// compiled size, and messages never exceed one line of 120 bytes.
+// lists are limited in number, length and compiled size, the problems that are
+// told in number, and messages never exceed one line of 120 bytes.
 package policy

@@ -7,7 +7,8 @@ import (
 )
 
 // Faults returns what is broken about the annotations of a workload: values
-// that cannot be used, so that something the user asked for does not happen.
+// that cannot be used, so that something the user asked for does not happen,
+// and entries of lists that do nothing, or hardly what they were written for.
 // They are those of Judge that need nothing but annotations; of the template's,
 // what Keys.TemplateSubset keeps is enough. Most workloads have none, and cost
 // no more than a few look-ups.
@@ -16,8 +17,16 @@ func Faults(kind reloader.WorkloadKind, metadata, template map[string]string, s 
 		return nil
 	}
 	problems := Judge(Subject{Kind: kind, Annotations: metadata, TemplateAnnotations: template}, s)
-	problems = slices.DeleteFunc(problems, func(p reloader.Problem) bool { return p.Severity != reloader.Broken })
+	problems = slices.DeleteFunc(problems, func(p reloader.Problem) bool { return !isFault(p) })
 	return slices.Clip(problems)
+}
+
+func isFault(p reloader.Problem) bool {
+	ofEntry := []reloader.Reason{reloader.ReasonEntryNeverMatches, reloader.ReasonEntryDoubtful, reloader.ReasonExcludeNotExact}
+	if slices.Contains(ofEntry, p.Reason) {
+		return p.Severity >= reloader.Doubtful
+	}
+	return p.Severity == reloader.Broken
 }
 
 // canBreak reports whether one of the annotations has a value that need not be
@@ -25,6 +34,7 @@ func Faults(kind reloader.WorkloadKind, metadata, template map[string]string, s 
 func canBreak(annotations map[string]string, k Keys) bool {
 	for _, key := range [...]string{
 		k.ConfigMapNamed, k.SecretNamed, k.SecretProviderClassNamed,
+		k.ConfigMapExclude, k.SecretExclude, k.SecretProviderClassExclude,
 		k.PausePeriod, k.CoalesceWindow, k.RolloutStrategy,
 	} {
 		if _, ok := annotations[key]; ok {

@@ -16,10 +16,19 @@ func TestFaults(t *testing.T) {
 		workload, template notes
 		want               []reloader.Reason
 	}{
-		"nothing of ours":                {},
-		"opted in":                       {workload: notes{"auto": "true"}},
-		"a list that can be used":        {workload: notes{"configmap/reload": "app,x-.*"}},
-		"what is only odd":               {workload: notes{"configmap/reload": "*", "auto": "yes"}},
+		"nothing of ours":         {},
+		"opted in":                {workload: notes{"auto": "true"}},
+		"a list that can be used": {workload: notes{"configmap/reload": "app,x-.*"}},
+		"what is only odd":        {workload: notes{"configmap/reload": "a,", "auto": "yes"}},
+		"an entry that never matches": {
+			workload: notes{"configmap/reload": "*"}, want: []reloader.Reason{reloader.ReasonEntryNeverMatches},
+		},
+		"an entry that is hardly meant so": {
+			workload: notes{"configmap/reload": "true"}, want: []reloader.Reason{reloader.ReasonEntryDoubtful},
+		},
+		"an exclude list with an expression": {
+			workload: notes{"auto": "true", "configmaps.exclude/reload": "app-.*"}, want: []reloader.Reason{reloader.ReasonExcludeNotExact},
+		},
 		"an entry that does not compile": {workload: notes{"configmap/reload": "app,x["}, want: []reloader.Reason{reloader.ReasonEntryInvalid}},
 		"one on the template that does not": {
 			template: notes{"secret/reload": "x["}, want: []reloader.Reason{reloader.ReasonEntryInvalid},

@@ -87,18 +87,22 @@ func Judge(w Subject, s Settings) []reloader.Problem {
 // Not all problems of a list are told, and which ones are depends on the rest
 // of it. So nothing counts as new in a list that had as many as are told, nor a
 // list's excess where there was some: or who mends a part of it would be denied
-// for what stood behind it.
+// for what stood behind it. The same goes for the unknown keys of a map.
 func Introduced(before, after []reloader.Problem) []reloader.Problem {
 	type list struct{ field, key string }
 	old := make(map[reloader.Problem]struct{}, len(before))
-	told := make(map[list]int)
+	told, unknown := make(map[list]int), make(map[string]int)
 	for _, p := range before {
 		old[identity(p)] = struct{}{}
 		told[list{p.Field, p.Key}]++
+		if p.Reason == reloader.ReasonKeyUnknown {
+			unknown[p.Field]++
+		}
 	}
 	var introduced []reloader.Problem
 	for _, p := range after {
-		if _, ok := old[identity(p)]; !ok && told[list{p.Field, p.Key}] < maxPerList {
+		full := told[list{p.Field, p.Key}] >= maxPerList || p.Reason == reloader.ReasonKeyUnknown && unknown[p.Field] >= maxUnknown
+		if _, ok := old[identity(p)]; !ok && !full {
 			introduced = append(introduced, p)
 		}
 	}
@@ -224,7 +228,7 @@ func (j *judge) contradictions(p place) {
 		if isFalse(auto) && isTrue(p.annotations[typed]) {
 			stronger(typed)
 		}
-		if isFalse(auto) && names(p.annotations[j.Keys.Named(kind)]) != nil {
+		if isFalse(auto) && hasEntries(p.annotations[j.Keys.Named(kind)]) {
 			stronger(j.Keys.Named(kind))
 		}
 	}

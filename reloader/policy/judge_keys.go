@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"maps"
 	"slices"
 	"strings"
 
@@ -12,10 +11,10 @@ const (
 	// domain is where keys belong to the product: itself and what is below it.
 	domain = "reloader.stakater.com"
 
-	// maxSuggestions bounds the search for what unknown keys were meant to be,
-	// and maxSuggested the length of keys for which it is worth it.
-	maxSuggestions = 100
-	maxSuggested   = 128
+	// maxUnknown is how many unknown keys of one map are told, and maxSuggested
+	// the length of those for which it is searched what they were meant to be.
+	maxUnknown   = 100
+	maxSuggested = 128
 
 	// maxShown is how much of a suggested key is shown: all of every usual one.
 	maxShown = 64
@@ -80,14 +79,16 @@ func underDomain(key string) bool {
 // what they may have been meant to be.
 func (j *judge) unknown(p place, candidates []string) {
 	known := j.Keys.known()
-	searched := 0
-	for _, key := range slices.Sorted(maps.Keys(p.annotations)) {
-		if _, ok := known[key]; ok || !underDomain(key) {
-			continue
+	var unknown []string
+	for key := range p.annotations {
+		if _, ok := known[key]; !ok && underDomain(key) {
+			unknown = append(unknown, key)
 		}
+	}
+	slices.Sort(unknown)
+	for _, key := range unknown[:min(len(unknown), maxUnknown)] {
 		advice := []part{fixed(" is unknown and does nothing: correct or remove it")}
-		if searched < maxSuggestions && len(key) <= maxSuggested {
-			searched++
+		if len(key) <= maxSuggested {
 			if meant, ok := nearest(key, candidates); ok {
 				advice = []part{fixed(" is unknown: did you mean " + raw(meant).show(maxShown) + "?")}
 			}

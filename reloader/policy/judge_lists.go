@@ -5,74 +5,103 @@ import (
 	"strings"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/pattern"
 )
 
 // named judges the named list of one kind, in the place that speaks for it.
 func (j *judge) named(p place, kind reloader.SourceKind, metadata place) {
+	key := j.Keys.Named(kind)
+	value, ok := p.annotations[key]
+	if !ok {
+		return
+	}
 	var (
-		key      = j.Keys.Named(kind)
-		list     = p.annotations[key]
-		excluded = names(p.annotations[j.Keys.Exclude(kind)], metadata.annotations[j.Keys.Exclude(kind)])
-		told     = 0
+		excluded = parseExcludes(nil, p.annotations[j.Keys.Exclude(kind)], metadata.annotations[j.Keys.Exclude(kind)])
+		t        = &teller{judge: j, place: p, key: key}
+		judged   = map[string]struct{}{}
+		beyond   = false
 	)
-	tell := func(severity reloader.Severity, reason reloader.Reason, message ...part) {
-		if told++; told <= maxPerList {
-			j.add(severity, reason, p.field, key, append([]part{p.key(key)}, message...)...)
-		}
-	}
-	for _, entry := range names(list) {
-		switch _, both := slices.BinarySearch(excluded, entry); {
-		case both && isName(entry):
-			tell(reloader.Broken, reloader.ReasonNamedAndExcluded, fixed(" names "), quoted(entry),
-				fixed(", which the exclude list of its kind excludes: remove one"))
-		case entry == "*":
-			tell(reloader.Doubtful, reloader.ReasonEntryNeverMatches, fixed(`: "*" never matches: write ".*" for every name`))
-		case neverMatches(entry):
-			tell(reloader.Doubtful, reloader.ReasonEntryNeverMatches, fixed(": "), quoted(entry),
-				fixed(" never matches: leave out the namespace"))
-		}
-	}
-	crowded := false
-	parseList(list, func(entry string, why entryFault) {
-		switch {
-		case entry == "*":
-		case why == entryBroken:
-			tell(reloader.Broken, reloader.ReasonEntryInvalid, fixed(": "), quoted(entry),
-				fixed(" is no regular expression and is skipped: correct it"))
-		case why == entryTooLong:
-			tell(reloader.Broken, reloader.ReasonTooManyPatterns, fixed(": "), quoted(entry),
+	t.emptyEntries(value, " names nothing")
+	skip := func(entry string, why pattern.Fault) {
+		switch why {
+		case 0:
+		case pattern.Broken:
+			if entry == "*" {
+				t.tell(reloader.Doubtful, reloader.ReasonEntryNeverMatches,
+					fixed(`: "*" never matches: write ".*" for every name`))
+				return
+			}
+			t.tell(reloader.Broken, reloader.ReasonEntryInvalid, fixed(": "), quoted(entry),
+				fixed(" is no regular expression and is skipped: "), fixed(mend(entry)))
+		case pattern.TooLong:
+			t.tell(reloader.Broken, reloader.ReasonTooManyPatterns, fixed(": "), quoted(entry),
 				fixed(" "+why.String()+" and is skipped: shorten it"))
-		case !crowded:
-			crowded = true
-			tell(reloader.Broken, reloader.ReasonTooManyPatterns, fixed(": "), quoted(entry),
-				fixed(" "+why.String()+" and is skipped: simplify the list"))
+		default:
+			// One word on what is beyond a bound is enough.
+			if !beyond {
+				beyond = true
+				t.tell(reloader.Broken, reloader.ReasonTooManyPatterns, fixed(": "), quoted(entry),
+					fixed(" "+why.String()+" and is skipped: simplify the list"))
+			}
 		}
+	}
+	parseList(value, func(entry string, why pattern.Fault) {
+		if why != 0 {
+			skip(entry, why)
+			return
+		}
+		if _, again := judged[entry]; again || t.full() {
+			return
+		}
+		judged[entry] = struct{}{}
+		if _, both := slices.BinarySearch(excluded, entry); both && pattern.IsName(entry) {
+			t.tell(reloader.Broken, reloader.ReasonNamedAndExcluded, fixed(" names "), quoted(entry),
+				fixed(", which the exclude list of its kind excludes: remove one"))
+			return
+		}
+		t.namedEntry(entry)
 	})
 }
 
 // excluded judges the exclude list of one kind.
 func (j *judge) excluded(p place, kind reloader.SourceKind) {
-	key, told := j.Keys.Exclude(kind), 0
-	for _, entry := range names(p.annotations[key]) {
-		if told >= maxPerList {
+	key := j.Keys.Exclude(kind)
+	value, ok := p.annotations[key]
+	if !ok {
+		return
+	}
+	t, beyond := &teller{judge: j, place: p, key: key}, false
+	t.emptyEntries(value, " excludes nothing")
+	for _, entry := range parseExcludes(func(entry string) {
+		if !beyond {
+			beyond = true
+			t.tell(reloader.Broken, reloader.ReasonTooManyPatterns, fixed(": "), quoted(entry),
+				fixed(" "+pattern.Crowded.String()+" and is not excluded: shorten the list"))
+		}
+	}, value) {
+		if t.full() {
 			return
 		}
-		switch {
-		case strings.Contains(entry, "/"):
-			j.add(reloader.Doubtful, reloader.ReasonEntryNeverMatches, p.field, key, p.key(key), fixed(": "), quoted(entry),
-				fixed(" excludes nothing: leave out the namespace"))
-			told++
-		case !isName(entry):
-			j.add(reloader.Doubtful, reloader.ReasonExcludeNotExact, p.field, key, p.key(key), fixed(": "), quoted(entry),
-				fixed(" is no exact name, excludes nothing: write full names"))
-			told++
-		}
+		t.excludedEntry(entry)
 	}
 }
 
-// neverMatches reports whether an entry is a name with a namespace.
-func neverMatches(entry string) bool {
-	return strings.Contains(entry, "/") && isName(entry)
+// teller tells the problems of one list, at most maxPerList of them.
+type teller struct {
+	judge *judge
+	place place
+	key   string
+	told  int
+}
+
+func (t *teller) full() bool { return t.told >= maxPerList }
+
+func (t *teller) tell(severity reloader.Severity, reason reloader.Reason, message ...part) {
+	if t.full() {
+		return
+	}
+	t.told++
+	t.judge.add(severity, reason, t.place.field, t.key, append([]part{t.place.key(t.key)}, message...)...)
 }
 
 // references judges what follows from what the pod template uses.
@@ -109,16 +138,32 @@ func (j *judge) withoutReferences(p place, used map[reloader.SourceKind][]string
 	}
 }
 
+// maxMatching bounds the steps that the search for collisions spends on the
+// patterns of one list: it is advice, and the patterns are a stranger's.
+const maxMatching = 1_000_000
+
 // collisions judges sources whose environment variables have the same name,
 // among those of one kind that can reload the workload.
 func (j *judge) collisions(field string, kind reloader.SourceKind, used []string) {
-	first := make(map[string]string, len(used))
-	told := 0
+	if len(used) < 2 {
+		return
+	}
+	i, _ := ordinal(kind)
+	var (
+		r     = &j.policy.rules[i]
+		first = make(map[string]string, len(used))
+		m     = r.named().compile()
+		spent = 0
+		told  = 0
+	)
 	for _, name := range used {
-		i, _ := ordinal(kind)
-		r := &j.policy.rules[i]
-		if r.excludes(name) || !r.follows() && !r.named().matches(name) {
+		if r.excludes(name) {
 			continue
+		}
+		if !r.follows() && !r.named().names(name) {
+			if spent += m.Cost(name); spent > maxMatching || !m.Match(name) {
+				continue
+			}
 		}
 		env := EnvName(kind, name)
 		other, taken := first[env]
@@ -132,4 +177,9 @@ func (j *judge) collisions(field string, kind reloader.SourceKind, used []string
 		j.add(reloader.Doubtful, reloader.ReasonEnvNamesCollide, field, "", fixed(string(kind)+"s "), quoted(other),
 			fixed(" and "), quoted(name), fixed(" share "), raw(env), fixed(": rename one"))
 	}
+}
+
+// hasEntries reports whether a list has an entry.
+func hasEntries(value string) bool {
+	return strings.Trim(value, ", \t\r\n") != ""
 }

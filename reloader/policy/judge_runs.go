@@ -22,7 +22,7 @@ func (j *judge) handedOn(template place) {
 		if key := j.Keys.TypedAuto(kind); isTrue(template.annotations[key]) {
 			tell(key)
 		}
-		if key := j.Keys.Named(kind); names(template.annotations[key]) != nil {
+		if key := j.Keys.Named(kind); hasEntries(template.annotations[key]) {
 			tell(key)
 		}
 	}

@@ -1,43 +1,22 @@
 package policy
 
 import (
-	"fmt"
-	"regexp"
-	"regexp/syntax"
 	"slices"
 	"strings"
-	"unicode/utf8"
+	"sync/atomic"
+
+	"k8s-reloader/reloader/pattern"
 )
 
-// Bounds of one named list. What goes beyond is skipped, and Judge says so.
-const (
-	maxNames         = 1000   // entries without regular expressions: each has a place in the index
-	maxPatterns      = 100    // entries that are parsed, whatever comes of it
-	maxPatternLength = 512    // bytes of one entry
-	maxPatternSize   = 10_000 // instructions of all compiled entries together
-)
-
-// list is a named list, read once. The zero value matches nothing.
+// list is a named list, read once. A nil list matches nothing.
 type list struct {
 	// literals mean exactly themselves; sorted, unique.
 	literals []string
-	// dotted entries would be literals but for their dots, as in "my.cm". They
-	// are by far the most frequent regular expressions, so they are matched
-	// without compiling them. Sorted, unique.
-	dotted   []string
-	compiled []*regexp.Regexp
+	// patterns are the other entries that can be used.
+	patterns pattern.Set
+	// compiled are the patterns, once somebody has asked for a match.
+	compiled atomic.Pointer[pattern.Matcher]
 }
-
-// entryFault says why an entry of a named list is skipped.
-type entryFault int
-
-const (
-	entryBroken   entryFault = iota + 1 // no regular expression
-	entryTooLong                        // longer than maxPatternLength
-	entryTooLarge                       // beyond maxPatternSize
-	entryTooMany                        // beyond maxPatterns
-	entryCrowded                        // beyond maxNames
-)
 
 // entries splits an annotation value at commas and yields what is left of each
 // part after trimming, in order, without the empty ones.
@@ -51,174 +30,97 @@ func entries(value string) func(yield func(string) bool) {
 	}
 }
 
-// parseList reads a named list. It tells fault, unless that is nil, about
-// every entry that it skips.
-func parseList(value string, fault func(entry string, why entryFault)) *list {
+// parseList reads a named list. It calls each, unless that is nil, with every
+// entry, and with why it is skipped; 0 if it counts. Nothing is compiled here:
+// this runs for every event of a workload.
+func parseList(value string, each func(entry string, why pattern.Fault)) *list {
 	var (
-		l     list
-		tried map[string]struct{} // parsed so far
-		size  int
+		literals, patterns []string
+		names, text, size  int
+		tried              map[string]struct{} // patterns so far
 	)
 	for entry := range entries(value) {
-		if isName(entry) {
+		var why pattern.Fault
+		switch {
+		case pattern.IsName(entry):
 			switch {
-			case len(l.literals)+len(l.dotted) >= maxNames:
-				if fault != nil {
-					fault(entry, entryCrowded)
-				}
-			case isLiteral(entry):
-				l.literals = append(l.literals, entry)
+			case names >= pattern.MaxNames:
+				why = pattern.Crowded
+			case pattern.IsLiteral(entry):
+				literals = append(literals, entry)
 			default:
-				l.dotted = append(l.dotted, entry)
+				patterns = append(patterns, entry)
 			}
-			continue
-		}
-		if _, ok := tried[entry]; ok {
-			continue
-		}
-		re, cost, why := compileEntry(entry, len(tried), size)
-		if why != entryTooLong && why != entryTooMany {
+			names++
+		case has(tried, entry):
+		case len(entry) > pattern.MaxLength:
+			why = pattern.TooLong
+		case len(tried) >= pattern.MaxPatterns:
+			why = pattern.TooMany
+		case text+len(entry) > pattern.MaxText:
+			text, why = pattern.MaxText, pattern.TooMuch // and so is all that follows
+		default:
 			if tried == nil {
 				tried = make(map[string]struct{})
 			}
 			tried[entry] = struct{}{}
-		}
-		if why != 0 {
-			if fault != nil {
-				fault(entry, why)
+			text += len(entry)
+			var own int
+			if own, why = pattern.Check(entry); why == 0 && size+own > pattern.MaxSizes {
+				why = pattern.TooMuch
 			}
-			continue
+			if why == 0 {
+				size += own
+				patterns = append(patterns, entry)
+			}
 		}
-		size += cost
-		l.compiled = append(l.compiled, re)
+		if each != nil {
+			each(entry, why)
+		}
 	}
-	if l.literals == nil && l.dotted == nil && l.compiled == nil {
+	if literals == nil && patterns == nil {
 		return nil
 	}
-	l.literals = sortedUnique(l.literals)
-	l.dotted = sortedUnique(l.dotted)
-	return &l
+	return &list{literals: compact(literals), patterns: pattern.NewSet(patterns)}
 }
 
-// compileEntry compiles one entry after count others were tried, those that
-// compiled being of the given size.
-func compileEntry(entry string, count, size int) (*regexp.Regexp, int, entryFault) {
-	if len(entry) > maxPatternLength {
-		return nil, 0, entryTooLong
-	}
-	if count >= maxPatterns {
-		return nil, 0, entryTooMany
-	}
-	if foldsWideRange(entry) {
-		return nil, 0, entryTooLarge
-	}
-	// The entry has to be a regular expression of its own: "a)(b" would only
-	// become one by the parentheses that anchor it.
-	tree, err := syntax.Parse(entry, syntax.Perl)
-	if err != nil {
-		return nil, 0, entryBroken
-	}
-	// A short expression can compile to a huge program: a{1000} repeated.
-	cost := programSize(tree)
-	if size+cost > maxPatternSize {
-		return nil, 0, entryTooLarge
-	}
-	re, err := regexp.Compile("^(?:" + entry + ")$")
-	if err != nil {
-		return nil, 0, entryBroken
-	}
-	return re, cost, 0
+func has(set map[string]struct{}, entry string) bool {
+	_, ok := set[entry]
+	return ok
 }
 
-// foldsWideRange reports whether an entry may ask for a range of characters
-// beyond ASCII whatever their case. The parser folds such a range one character
-// at a time: 512 bytes of them take a tenth of a second. No name of an object
-// needs one.
-func foldsWideRange(entry string) bool {
-	if !strings.Contains(entry, "(?") {
-		return false
+// equal reports whether two lists say the same.
+func (l *list) equal(other *list) bool {
+	if l == nil || other == nil {
+		return l == other
 	}
-	return strings.Contains(entry, `\x{`) ||
-		strings.ContainsFunc(entry, func(r rune) bool { return r >= utf8.RuneSelf })
-}
-
-// programSize estimates the instructions that an expression compiles to, from
-// above and without compiling it.
-func programSize(re *syntax.Regexp) int {
-	const enough = maxPatternSize + 1
-	size := 1 + len(re.Rune)
-	for _, sub := range re.Sub {
-		size += programSize(sub) + 1
-	}
-	if re.Op == syntax.OpRepeat {
-		size *= max(re.Min, re.Max, 1)
-	}
-	return min(size, enough)
+	return l.patterns == other.patterns && slices.Equal(l.literals, other.literals)
 }
 
 func (l *list) matches(name string) bool {
+	return l.names(name) || l.compile().Match(name)
+}
+
+// names reports whether the list has the name itself.
+func (l *list) names(name string) bool {
 	if l == nil {
 		return false
 	}
 	_, ok := slices.BinarySearch(l.literals, name)
-	return ok || l.matchesPattern(name)
+	return ok
 }
 
-func (l *list) matchesPattern(name string) bool {
-	if l == nil {
-		return false
+// compile returns the patterns, ready to match.
+func (l *list) compile() *pattern.Matcher {
+	if l == nil || l.patterns.Empty() {
+		return nil
 	}
-	for _, entry := range l.dotted {
-		if dottedMatches(entry, name) {
-			return true
-		}
+	m := l.compiled.Load()
+	if m == nil {
+		m = l.patterns.Compile()
+		l.compiled.Store(m)
 	}
-	for _, re := range l.compiled {
-		if re.MatchString(name) {
-			return true
-		}
-	}
-	return false
-}
-
-// dottedMatches matches a regular expression that has no meaning beyond dots.
-func dottedMatches(entry, name string) bool {
-	if len(entry) > len(name) {
-		return false
-	}
-	for i := range len(entry) {
-		if name == "" {
-			return false
-		}
-		r, width := utf8.DecodeRuneInString(name)
-		if entry[i] == '.' {
-			if r == '\n' {
-				return false
-			}
-		} else if r != rune(entry[i]) {
-			return false
-		}
-		name = name[width:]
-	}
-	return name == ""
-}
-
-// isLiteral reports whether an entry, taken as a regular expression, matches
-// itself and nothing else. Names of Kubernetes objects are ASCII, so anything
-// beyond may take the slow way.
-func isLiteral(entry string) bool {
-	for i := range len(entry) {
-		if entry[i] >= utf8.RuneSelf {
-			return false
-		}
-	}
-	return !strings.ContainsAny(entry, `\.+*?()|[]{}^$`)
-}
-
-// isName reports whether an entry reads as the name of an object: a literal but
-// for dots.
-func isName(entry string) bool {
-	return isLiteral(strings.ReplaceAll(entry, ".", ""))
+	return m
 }
 
 func sortedUnique(names []string) []string {
@@ -226,32 +128,34 @@ func sortedUnique(names []string) []string {
 	return slices.Clip(slices.Compact(names))
 }
 
-// names reads a list of exact names: sorted, unique, nil if there are none.
-func names(values ...string) []string {
-	var all []string
-	for _, value := range values {
-		for entry := range entries(value) {
-			all = append(all, entry)
-		}
+// compact returns names sorted and without duplicates, in memory of their own:
+// they are parts of a long annotation, which must not be kept for their sake.
+func compact(names []string) []string {
+	if len(names) == 0 {
+		return nil
 	}
-	return sortedUnique(all)
+	names = sortedUnique(names)
+	text, own := strings.Join(names, ""), make([]string, len(names))
+	for i, name := range names {
+		own[i], text = text[:len(name)], text[len(name):]
+	}
+	return own
 }
 
-var _ fmt.Stringer = entryFault(0)
-
-// String returns what is wrong with the entry, for people.
-func (f entryFault) String() string {
-	switch f {
-	case entryBroken:
-		return "is no regular expression"
-	case entryTooLong:
-		return fmt.Sprintf("has more than %d bytes", maxPatternLength)
-	case entryTooLarge:
-		return "makes the list too complex"
-	case entryTooMany:
-		return fmt.Sprintf("comes after %d patterns", maxPatterns)
-	case entryCrowded:
-		return fmt.Sprintf("comes after %d names", maxNames)
+// parseExcludes reads exclude lists, to each of which the bound of names
+// applies, and returns the names that are excluded: sorted, unique, nil if
+// there are none. It calls skipped, unless that is nil, with the others.
+func parseExcludes(skipped func(entry string), values ...string) []string {
+	var all []string
+	for _, value := range values {
+		count := 0
+		for entry := range entries(value) {
+			if count++; count <= pattern.MaxNames {
+				all = append(all, entry)
+			} else if skipped != nil {
+				skipped(entry)
+			}
+		}
 	}
-	return "is fine"
+	return compact(all)
 }

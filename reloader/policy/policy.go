@@ -75,7 +75,7 @@ func parseRules(metadata, template map[string]string, kind reloader.SourceKind, 
 	}
 	r.muted = !r.auto && (auto != "" || typed != "")
 	named := parseList(speaking[k.Named(kind)], nil)
-	excluded := names(metadata[k.Exclude(kind)], templateExclude)
+	excluded := parseExcludes(nil, metadata[k.Exclude(kind)], templateExclude)
 	if named != nil || excluded != nil {
 		r.lists = &lists{named: named, excluded: excluded}
 	}
@@ -141,6 +141,28 @@ func (p *Policy) Decide(kind reloader.SourceKind, name string, sourceAnnotations
 func yes(r reloader.Reason) reloader.Decision { return reloader.Decision{Reload: true, Reason: r} }
 func no(r reloader.Reason) reloader.Decision  { return reloader.Decision{Reason: r} }
 
+// Equal reports whether two policies say the same.
+func (p *Policy) Equal(other *Policy) bool {
+	if p == nil || other == nil {
+		return p == other
+	}
+	if p.matchKey != other.matchKey || p.ignoreKey != other.ignoreKey {
+		return false
+	}
+	for i := range p.rules {
+		if !p.rules[i].equal(&other.rules[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *rules) equal(other *rules) bool {
+	a, b := *r, *other
+	a.lists, b.lists = nil, nil
+	return a == b && r.named().equal(other.named()) && slices.Equal(r.excluded(), other.excluded())
+}
+
 // Active reports whether a change of any source can reload the workload.
 func (p *Policy) Active() bool {
 	for i := range p.rules {
@@ -171,12 +193,12 @@ func (p *Policy) Names(kind reloader.SourceKind) []string {
 // than one name.
 func (p *Policy) HasPatterns(kind reloader.SourceKind) bool {
 	l := p.list(kind)
-	return l != nil && len(l.dotted)+len(l.compiled) > 0
+	return l != nil && !l.patterns.Empty()
 }
 
 // MatchesPattern reports whether such an entry matches the name.
 func (p *Policy) MatchesPattern(kind reloader.SourceKind, name string) bool {
-	return p.list(kind).matchesPattern(name)
+	return p.list(kind).compile().Match(name)
 }
 
 func (p *Policy) list(kind reloader.SourceKind) *list {
@@ -196,10 +218,14 @@ func (r *rules) named() *list {
 	return r.lists.named
 }
 
-func (r *rules) excludes(name string) bool {
+func (r *rules) excluded() []string {
 	if r.lists == nil {
-		return false
+		return nil
 	}
-	_, found := slices.BinarySearch(r.lists.excluded, name)
+	return r.lists.excluded
+}
+
+func (r *rules) excludes(name string) bool {
+	_, found := slices.BinarySearch(r.excluded(), name)
 	return found
 }
