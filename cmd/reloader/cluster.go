@@ -26,6 +26,8 @@ func (f *clusterFlags) bind(flags *pflag.FlagSet) {
 type connection struct {
 	config    *rest.Config
 	namespace string
+	// pod is true if this process runs in a pod of the cluster.
+	pod bool
 }
 
 // connect finds the API server without talking to it: --kubeconfig, then
@@ -34,7 +36,9 @@ func (f *clusterFlags) connect() (connection, error) {
 	if f.kubeconfig == "" && os.Getenv(clientcmd.RecommendedConfigPathEnvVar) == "" {
 		config, err := rest.InClusterConfig()
 		if err == nil {
-			return f.connection(config, podNamespace()), nil
+			to := f.connection(config, podNamespace())
+			to.pod = true
+			return to, nil
 		}
 		if !errors.Is(err, rest.ErrNotInCluster) {
 			return connection{}, fmt.Errorf("the pod's ServiceAccount: %w", err)
@@ -62,15 +66,17 @@ func (f *clusterFlags) connect() (connection, error) {
 }
 
 func (f *clusterFlags) connection(config *rest.Config, namespace string) connection {
+	pod := false
 	for _, variable := range []string{"RELOADER_NAMESPACE", "POD_NAMESPACE"} {
 		if set := os.Getenv(variable); set != "" {
-			namespace = set
+			// Manifests of pods set them, and nobody else has a reason to.
+			namespace, pod = set, true
 		}
 	}
 	// Fairness among clients is the API server's job.
 	config.QPS = -1
 	config.UserAgent = "reloader/" + version
-	return connection{config: config, namespace: namespace}
+	return connection{config: config, namespace: namespace, pod: pod}
 }
 
 // server is the API server's address for the log: without a password that the

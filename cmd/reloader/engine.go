@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 
@@ -73,10 +74,12 @@ has changed, and patches the workloads that depend on it and opted in.`,
 		"time between two passes that compare the index with all workloads; negative for none")
 	flags.StringVar(&f.listenAddress, "listen-address", ":9090",
 		"address of /metrics, /live, /healthz and /readyz")
-	flags.StringVar(&f.keySecret, "fingerprint-key-secret", "",
-		"Secret in the engine's own namespace that holds the key of the fingerprints, filled if empty (default: a key of this process alone)")
-	flags.StringVar(&f.checkpoint, "checkpoint", "",
-		"ConfigMaps in the engine's own namespace, NAME-0 to NAME-7, that hold what has been rolled out, so that no change is lost while no engine runs (default: every start takes what it finds as rolled out)")
+	flags.StringVar(&f.keySecret, keySecretFlag, "",
+		"Secret in the engine's own namespace that holds the key of the fingerprints, created if missing and filled if empty "+
+			"(default: in a pod NAME-fingerprint-key, where NAME is $RELOADER_DEPLOYMENT_NAME or reloader; else a key of this process alone)")
+	flags.StringVar(&f.checkpoint, checkpointFlag, "",
+		"ConfigMaps in the engine's own namespace, NAME-0 to NAME-7, that hold what has been rolled out, so that no change is lost while no engine runs; created if missing "+
+			"(default: in a pod NAME-checkpoint; else every start takes what it finds as rolled out)")
 	flags.IntVar(&f.perWorkload, "breaker-reloads", engine.DefaultReloadsPerWorkload,
 		"reloads of one workload within 10 minutes before it is held back, for longer each time; negative for no limit")
 	flags.Float64Var(&f.perSecond, "max-reloads-per-second", 0,
@@ -122,6 +125,9 @@ func (f *engineFlags) run(cmd *cobra.Command) error {
 	}
 	to, err := f.cluster.connect()
 	if err != nil {
+		return err
+	}
+	if err := f.nameState(to, cmd.Flags()); err != nil {
 		return err
 	}
 	registry := newRegistry()
@@ -207,16 +213,13 @@ func (f *engineFlags) parse() (engine.Options, error) {
 	if f.concurrent < 0 {
 		return engine.Options{}, fmt.Errorf("--max-concurrent-rollouts=%d: use a number above 0, or 0 for no limit", f.concurrent)
 	}
-	for flag, name := range map[string]string{"fingerprint-key-secret": f.keySecret, "checkpoint": f.checkpoint} {
+	for flag, name := range map[string]string{keySecretFlag: f.keySecret, checkpointFlag: f.checkpoint} {
 		if name == "" {
 			continue
 		}
 		if err := objectName(flag, name); err != nil {
 			return engine.Options{}, err
 		}
-	}
-	if f.checkpoint != "" && f.keySecret == "" {
-		return engine.Options{}, errors.New("--checkpoint: nothing in it can be compared after a restart without --fingerprint-key-secret; name that Secret, too")
 	}
 	return engine.Options{
 		Settings:       settings,
@@ -234,6 +237,32 @@ func (f *engineFlags) parse() (engine.Options, error) {
 		ReloadOnDelete:   f.onDelete,
 		SyncAfterRestart: f.afterRestart,
 	}, nil
+}
+
+const (
+	keySecretFlag  = "fingerprint-key-secret"
+	checkpointFlag = "checkpoint"
+)
+
+// nameState gives the key and the checkpoint of an engine in a pod their default
+// names, so that it loses no change while it is down, however it was installed. A
+// flag that is set to nothing stays so.
+func (f *engineFlags) nameState(to connection, flags *pflag.FlagSet) error {
+	name := os.Getenv("RELOADER_DEPLOYMENT_NAME")
+	if name == "" || objectName("", name) != nil {
+		name = "reloader"
+	}
+	if to.pod && !flags.Changed(keySecretFlag) {
+		f.keySecret = name + "-fingerprint-key"
+	}
+	// Without a key that outlives the process nothing in it can be compared.
+	if to.pod && !flags.Changed(checkpointFlag) && f.keySecret != "" {
+		f.checkpoint = name + "-checkpoint"
+	}
+	if f.checkpoint != "" && f.keySecret == "" {
+		return errors.New("--checkpoint: nothing in it can be compared after a restart without --fingerprint-key-secret; name that Secret, too")
+	}
+	return nil
 }
 
 // assemble adds what needs the API server: the key, which it waits for, the

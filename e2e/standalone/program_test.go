@@ -79,10 +79,8 @@ func writing() []rbacv1.PolicyRule {
 // all, and returns when it is ready.
 func startProgram(t *testing.T, ns string, rights []rbacv1.PolicyRule, env map[string]string, args ...string) *program {
 	t.Helper()
-	path, err := built()
-	require.NoError(t, err)
 	c := shared.Client()
-	_, err = c.CoreV1().ServiceAccounts(ns).Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "engine"}}, metav1.CreateOptions{})
+	_, err := c.CoreV1().ServiceAccounts(ns).Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "engine"}}, metav1.CreateOptions{})
 	require.NoError(t, err)
 	_, err = c.RbacV1().ClusterRoles().Create(t.Context(), &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: ns}, Rules: rights}, metav1.CreateOptions{})
 	require.NoError(t, err)
@@ -91,6 +89,14 @@ func startProgram(t *testing.T, ns string, rights []rbacv1.PolicyRule, env map[s
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: ns},
 		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: ns, Name: "engine"}},
 	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	return runProgram(t, ns, env, args...)
+}
+
+// runProgram runs the engine once more, with the rights that it was started with.
+func runProgram(t *testing.T, ns string, env map[string]string, args ...string) *program {
+	t.Helper()
+	path, err := built()
 	require.NoError(t, err)
 	kubeconfig, err := shared.ServiceAccountKubeconfig(t.Context(), ns, "engine")
 	require.NoError(t, err)

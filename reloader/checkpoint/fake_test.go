@@ -122,9 +122,10 @@ func (f *fakeConfigMaps) hook(before func(ctx context.Context, verb, name string
 func (f *fakeConfigMaps) ask(ctx context.Context, verb, name string) error {
 	f.mu.Lock()
 	before := f.before
-	if verb == "get" {
+	switch verb {
+	case "get":
 		f.gets++
-	} else {
+	case "update":
 		f.updates++
 	}
 	f.mu.Unlock()
@@ -147,6 +148,21 @@ func (f *fakeConfigMaps) Get(ctx context.Context, name string, _ metav1.GetOptio
 	if cm == nil {
 		return nil, apierrors.NewNotFound(configMaps, name)
 	}
+	return cm.DeepCopy(), nil
+}
+
+func (f *fakeConfigMaps) Create(ctx context.Context, cm *corev1.ConfigMap, _ metav1.CreateOptions) (*corev1.ConfigMap, error) {
+	if err := f.ask(ctx, "create", cm.Name); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.objects[cm.Name] != nil {
+		return nil, apierrors.NewAlreadyExists(configMaps, cm.Name)
+	}
+	cm = cm.DeepCopy()
+	f.touch(cm)
+	f.objects[cm.Name] = cm
 	return cm.DeepCopy(), nil
 }
 

@@ -78,9 +78,6 @@ func (s *Store) Load(ctx context.Context) (Summary, error) {
 			// The first flush writes all shards.
 			f.flaw = errLost
 		}
-		if f.flaw != nil {
-			summary.Problems = append(summary.Problems, s.problem(sh, f.flaw))
-		}
 		summary.Entries += len(f.entries)
 		if f.header.written.After(summary.Written) {
 			summary.Written = f.header.written
@@ -88,7 +85,25 @@ func (s *Store) Load(ctx context.Context) (Summary, error) {
 		}
 		s.adopt(sh, f)
 	}
+	summary.Problems = s.problems(&all)
 	return summary, nil
+}
+
+// problems says what is wrong with the shards. What is wrong with all of them is
+// one problem.
+func (s *Store) problems(all *[Shards]found) []string {
+	var problems []string
+	alike := true
+	for n := range all {
+		if flaw := all[n].flaw; flaw != nil {
+			problems = append(problems, s.problem(s.shards[n].name, fmt.Sprintf("one in %d sources", Shards), flaw))
+		}
+		alike = alike && all[n].flaw != nil && remedy(all[n].flaw) == remedy(all[0].flaw)
+	}
+	if alike {
+		return []string{s.problem(fmt.Sprintf("%s-0 to -%d", s.options.Name, Shards-1), "all sources", all[0].flaw)}
+	}
+	return problems
 }
 
 var errLost = errors.New("it is empty, unlike others")
@@ -123,6 +138,9 @@ func (sh *shard) refuse(now time.Time) {
 // cannot be used.
 func (s *Store) read(ctx context.Context, sh *shard) (found, error) {
 	object, err := s.client.Get(ctx, sh.name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return s.create(ctx, sh)
+	}
 	if err != nil {
 		return found{}, fmt.Errorf("read ConfigMap %s/%s: %w", s.options.Namespace, sh.name, err)
 	}
@@ -140,6 +158,22 @@ func (s *Store) read(ctx context.Context, sh *shard) (found, error) {
 	}
 	return f, nil
 }
+
+// create makes a shard that does not exist.
+func (s *Store) create(ctx context.Context, sh *shard) (found, error) {
+	object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: s.options.Namespace, Name: sh.name}}
+	object, err := s.client.Create(ctx, object, metav1.CreateOptions{FieldManager: fieldManager})
+	if err != nil {
+		// One that somebody has made meanwhile is found by the next attempt.
+		return found{}, missingError{fmt.Errorf("create ConfigMap %s/%s: %w", s.options.Namespace, sh.name, err)}
+	}
+	return found{object: strip(object), hash: sha256.Sum256(nil), blank: true}, nil
+}
+
+// missingError is a shard that does not exist and could not be created.
+type missingError struct{ error }
+
+func (e missingError) Unwrap() error { return e.error }
 
 // strip takes from the object what a Store does not need to keep: an update
 // without managed fields leaves them as they are.
@@ -159,17 +193,17 @@ func setAside(object *corev1.ConfigMap, stored []byte) {
 	object.BinaryData[asideEntry] = slices.Clone(stored[:min(len(stored), asideSize)])
 }
 
-// problem says in one line what is wrong with a shard, what is lost by it and
-// how to mend it.
-func (s *Store) problem(sh *shard, flaw error) string {
-	return fmt.Sprintf("checkpoint %s/%s: %s: changes made while no engine was running are not noticed for one in %d sources; %s",
-		s.options.Namespace, sh.name, cause(flaw), Shards, remedy(flaw))
+// problem says in one line what is wrong, what is lost by it and how to mend it.
+func (s *Store) problem(name, lost string, flaw error) string {
+	return fmt.Sprintf("checkpoint %s/%s: %s: changes made while no engine was running are not noticed for %s; %s",
+		s.options.Namespace, name, cause(flaw), lost, remedy(flaw))
 }
 
 func cause(flaw error) string {
+	var missing missingError
 	switch {
-	case apierrors.IsNotFound(flaw):
-		return "the ConfigMap does not exist"
+	case errors.As(flaw, &missing):
+		return fmt.Sprintf("the ConfigMap does not exist and cannot be created (%v)", errors.Unwrap(missing.error))
 	case apierrors.IsForbidden(flaw), apierrors.IsUnauthorized(flaw):
 		return "the ConfigMap may not be read"
 	}
@@ -177,9 +211,10 @@ func cause(flaw error) string {
 }
 
 func remedy(flaw error) string {
+	var missing missingError
 	switch {
-	case apierrors.IsNotFound(flaw):
-		return "create it empty, as the chart does"
+	case errors.As(flaw, &missing):
+		return "let the service account create it, or create it empty"
 	case refusal(flaw):
 		return "let the service account get and update it"
 	case errors.Is(flaw, errOtherKey):

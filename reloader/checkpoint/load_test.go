@@ -136,9 +136,9 @@ func TestAShardThatIsRefused(t *testing.T) {
 		wantCause  string
 		wantRemedy string
 	}{
-		"missing": {
-			apierrors.NewNotFound(configMaps, shardName(3)),
-			"the ConfigMap does not exist", "create it empty, as the chart does",
+		"missing, and nobody may make it": {
+			missingError{apierrors.NewForbidden(configMaps, shardName(3), errors.New("no role"))},
+			"the ConfigMap does not exist and cannot be created (", "let the service account create it, or create it empty",
 		},
 		"forbidden": {
 			apierrors.NewForbidden(configMaps, shardName(3), errors.New("no role")),
@@ -153,11 +153,17 @@ func TestAShardThatIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			fake := newFake()
 			loaded(t, fake)
-			refuse := func(_ context.Context, _, name string) error {
-				if name == shardName(3) {
+			refuse := func(_ context.Context, verb, name string) error {
+				var missing missingError
+				switch {
+				case name != shardName(3):
+					return nil
+				case !errors.As(tc.answer, &missing):
 					return tc.answer
+				case verb == "get":
+					return apierrors.NewNotFound(configMaps, name)
 				}
-				return nil
+				return missing.error
 			}
 			fake.hook(refuse)
 			r := newRig(t, fake)
@@ -174,7 +180,11 @@ func TestAShardThatIsRefused(t *testing.T) {
 			assert.True(t, ok)
 			assert.Equal(t, entry(1), got)
 			r.clock.Step(refusedRetry)
-			require.ErrorIs(t, r.Flush(t.Context()), tc.answer)
+			want := tc.answer
+			if missing := (missingError{}); errors.As(want, &missing) {
+				want = missing.error
+			}
+			require.ErrorIs(t, r.Flush(t.Context()), want)
 			require.NoError(t, r.Flush(t.Context()))
 			getsAfter, updatesAfter := fake.counts()
 			assert.Equal(t, gets+1, getsAfter)
@@ -276,4 +286,48 @@ func TestANewLoadDoesNotWaitForARefusal(t *testing.T) {
 	r.Set(inShard(3), entry(1))
 	require.NoError(t, r.Flush(t.Context()))
 	assert.NotEmpty(t, r.fake.stored(3))
+}
+
+func TestShardsThatDoNotExistAreCreated(t *testing.T) {
+	fake := newFake()
+	for n := range Shards {
+		fake.remove(n)
+	}
+	r := newRig(t, fake)
+	assert.Equal(t, Summary{Fresh: true}, r.load(t))
+	r.Set(source(1), entry(1))
+	require.NoError(t, r.Flush(t.Context()))
+
+	next := newRig(t, fake)
+	assert.Equal(t, 1, next.load(t).Entries)
+	fake.remove(idOf(source(1)).shard())
+	last := newRig(t, fake)
+	problems := last.load(t).Problems
+	require.Len(t, problems, 1)
+	assertProblem(t, problems[0], "it is empty, unlike others", "it is written anew")
+}
+
+func TestShardsThatNobodyMayCreateAreOneProblem(t *testing.T) {
+	fake := newFake()
+	for n := range Shards {
+		fake.remove(n)
+	}
+	fake.hook(func(_ context.Context, verb, name string) error {
+		if verb == "create" {
+			return apierrors.NewForbidden(configMaps, name, errors.New("no role"))
+		}
+		return nil
+	})
+	r := newRig(t, fake)
+	problems := r.load(t).Problems
+	require.Len(t, problems, 1)
+	assertProblem(t, problems[0], "ops/reloader-checkpoint-0 to -7", "cannot be created (", "for all sources", "let the service account create it")
+	r.Set(source(1), entry(1))
+	_, ok := r.Lookup(source(1))
+	assert.True(t, ok, "it works in memory")
+
+	fake.hook(nil)
+	r.clock.Step(refusedRetry)
+	require.NoError(t, r.Flush(t.Context()))
+	assert.Equal(t, 1, newRig(t, fake).load(t).Entries, "as soon as it may, it is written")
 }

@@ -20,6 +20,7 @@ const Shards = 8
 // typed client of client-go is one.
 type ConfigMaps interface {
 	Get(ctx context.Context, name string, o metav1.GetOptions) (*corev1.ConfigMap, error)
+	Create(ctx context.Context, cm *corev1.ConfigMap, o metav1.CreateOptions) (*corev1.ConfigMap, error)
 	Update(ctx context.Context, cm *corev1.ConfigMap, o metav1.UpdateOptions) (*corev1.ConfigMap, error)
 }
 
@@ -28,8 +29,8 @@ type ConfigMaps interface {
 type Options struct {
 	// Namespace of the ConfigMaps, for messages. Required.
 	Namespace string
-	// Name of the checkpoint. The ConfigMaps are Name-0 to Name-7; they exist
-	// and are empty before the first start. Required.
+	// Name of the checkpoint. The ConfigMaps are Name-0 to Name-7; those that do
+	// not exist are created, if that is allowed. Required.
 	Name string
 	// KeyID tells the fingerprint key from others, and nothing of the key. A
 	// checkpoint made with another key is of no use. Required.

@@ -131,9 +131,36 @@ func TestTheKeyOfTheCluster(t *testing.T) {
 			wantShared:   true,
 			wantRequests: []string{http.MethodGet, http.MethodPut, http.MethodGet},
 		},
-		"is one of the process if there is no Secret": {
-			answer:       func(request, int) (int, http.Header, any) { return failure(apierrors.NewNotFound(secrets, "key")) },
-			wantRequests: []string{http.MethodGet},
+		"makes a Secret that is missing": {
+			answer: func(r request, _ int) (int, http.Header, any) {
+				if r.method == http.MethodPost {
+					return http.StatusCreated, nil, secret(nil)
+				}
+				return failure(apierrors.NewNotFound(secrets, "key"))
+			},
+			wantRequests: []string{http.MethodGet, http.MethodPost},
+		},
+		"is that of the engine that was faster to make it": {
+			answer: func(r request, times int) (int, http.Header, any) {
+				switch {
+				case r.method == http.MethodPost:
+					return failure(apierrors.NewAlreadyExists(secrets, "key"))
+				case times == 1:
+					return failure(apierrors.NewNotFound(secrets, "key"))
+				}
+				return http.StatusOK, nil, secret(map[string][]byte{keyEntry: held})
+			},
+			wantShared:   true,
+			wantRequests: []string{http.MethodGet, http.MethodPost, http.MethodGet},
+		},
+		"is one of the process if the Secret may not be made": {
+			answer: func(r request, _ int) (int, http.Header, any) {
+				if r.method == http.MethodPost {
+					return failure(apierrors.NewForbidden(secrets, "", nil))
+				}
+				return failure(apierrors.NewNotFound(secrets, "key"))
+			},
+			wantRequests: []string{http.MethodGet, http.MethodPost},
 		},
 		"is one of the process if the Secret holds something else": {
 			answer: func(request, int) (int, http.Header, any) {

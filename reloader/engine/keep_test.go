@@ -47,6 +47,10 @@ func (s *shards) Update(_ context.Context, o *corev1.ConfigMap, _ metav1.UpdateO
 	return o.DeepCopy(), nil
 }
 
+func (s *shards) Create(_ context.Context, o *corev1.ConfigMap, _ metav1.CreateOptions) (*corev1.ConfigMap, error) {
+	return nil, apierrors.NewAlreadyExists(schema.GroupResource{Resource: "configmaps"}, o.Name)
+}
+
 // store returns a checkpoint that has been loaded.
 func (s *shards) store(t *testing.T) *checkpoint.Store {
 	t.Helper()

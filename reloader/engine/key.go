@@ -9,6 +9,7 @@ import (
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 
@@ -19,16 +20,16 @@ import (
 // keyEntry is the key's place in the data of its Secret.
 const keyEntry = "key"
 
-// ClusterKey returns the fingerprint key that the Secret holds. An empty
-// Secret is filled with a new key; of several engines that do so at the same
-// time, one wins and the others take its key.
+// ClusterKey returns the fingerprint key that the Secret holds. A
+// Secret that is missing is created, and an empty one is filled with a new key;
+// of several engines that do so at the same time, one wins and the others take
+// its key.
 //
-// While the API server cannot be reached it goes on trying until ctx is done,
-// which is the only error. A Secret that is missing, forbidden or holds
-// something else is logged with what it costs, and the key is one of this
-// process alone: reloads work, but after a restart a source has another
-// fingerprint, so that its next change writes another value for the same
-// content.
+// While the API server cannot be reached it retries until ctx is done, which is
+// the only error. A Secret that may not be read or created, or that holds
+// something else, is logged, and the key is one of this process alone: reloads
+// work, but what changes while no engine runs is missed, and after a restart the
+// next change of a source writes another value for the same content.
 func ClusterKey(ctx context.Context, config *rest.Config, namespace, name string, log logr.Logger) (fingerprint.Key, error) {
 	c, err := newClient(config, config)
 	if err != nil {
@@ -52,7 +53,7 @@ func ClusterKey(ctx context.Context, config *rest.Config, namespace, name string
 	if unusable == nil {
 		return key, nil
 	}
-	log.Error(unusable, "the fingerprint key is one of this process alone; create the Secret empty (the chart does) and let the engine get and update it",
+	log.Error(unusable, "changes made while no engine runs will be missed: let the engine create, get and update the Secret of its key, or create it empty",
 		"secret", at.String())
 	return RandomKey()
 }
@@ -71,16 +72,23 @@ func permanent(err error) bool {
 func (c *client) sharedKey(ctx context.Context, at reloader.Source) (fingerprint.Key, error) {
 	secret := new(corev1.Secret)
 	err := c.core.Get().Namespace(at.Namespace).Resource("secrets").Name(at.Name).MaxRetries(0).Do(ctx).Into(secret)
-	if err != nil {
+	missing := apierrors.IsNotFound(err)
+	if err != nil && !missing {
 		return fingerprint.Key{}, fmt.Errorf("read %s: %w", at, err)
 	}
 	held, ok := secret.Data[keyEntry]
 	if !ok {
 		held = newKey()
 		secret.Data = map[string][]byte{keyEntry: held}
-		// The resource version that was read is the precondition: who comes
-		// second is refused, and reads the key of the first.
-		err := c.core.Put().Namespace(at.Namespace).Resource("secrets").Name(at.Name).Body(secret).MaxRetries(0).Do(ctx).Error()
+		// Creating it, or the resource version that was read, is the
+		// precondition: who comes second is refused, and reads the key of the
+		// first.
+		request := c.core.Put().Namespace(at.Namespace).Resource("secrets").Name(at.Name)
+		if missing {
+			secret.ObjectMeta = metav1.ObjectMeta{Namespace: at.Namespace, Name: at.Name}
+			request = c.core.Post().Namespace(at.Namespace).Resource("secrets")
+		}
+		err := request.Body(secret).MaxRetries(0).Do(ctx).Error()
 		if err != nil {
 			return fingerprint.Key{}, fmt.Errorf("fill %s: %w", at, err)
 		}

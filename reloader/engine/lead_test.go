@@ -193,6 +193,10 @@ func (d *drawer) Get(_ context.Context, name string, _ metav1.GetOptions) (*core
 	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, ResourceVersion: "0"}}, nil
 }
 
+func (d *drawer) Create(_ context.Context, cm *corev1.ConfigMap, _ metav1.CreateOptions) (*corev1.ConfigMap, error) {
+	return nil, apierrors.NewAlreadyExists(corev1.Resource("configmaps"), cm.Name)
+}
+
 func (d *drawer) Update(_ context.Context, cm *corev1.ConfigMap, _ metav1.UpdateOptions) (*corev1.ConfigMap, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
