@@ -64,11 +64,15 @@ func (w *Webhook) record(req admission.Request, a *admitted) (text, result strin
 	if meta.Name == "" {
 		return "", "", nil
 	}
+	hash, err := a.updated.TemplateHash(w.settings.Keys)
+	if err != nil {
+		return "", "", err
+	}
 	r := record.New(record.Identity{
 		Namespace: req.Namespace,
 		Name:      meta.Name,
 		UID:       a.uid(),
-	}, a.updated.Template, w.settings.Keys)
+	}, a.updated.Template, hash, w.settings.Keys)
 	text, err = w.encodeForGeneration(r, a)
 	if errors.Is(err, record.ErrTooLarge) {
 		return "", recordTooLarge, nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -135,7 +136,15 @@ func createApp(ctx context.Context, client kubernetes.Interface, app fixture.App
 	}
 	if withRecord {
 		template := app.Template()
-		text, err := record.New(record.Identity{Namespace: app.Namespace, Name: app.Name, Generation: 1}, &template, keys).Encode()
+		raw, err := json.Marshal(template)
+		if err != nil {
+			return err
+		}
+		hash, err := record.TemplateHash(raw, keys)
+		if err != nil {
+			return err
+		}
+		text, err := record.New(record.Identity{Namespace: app.Namespace, Name: app.Name, Generation: 1}, &template, hash, keys).Encode()
 		if err != nil {
 			return err
 		}

@@ -206,7 +206,9 @@ func TestARecordThatFitsAndLiesIsCorrected(t *testing.T) {
 	require.NoError(t, err)
 	manifest, err := k.Decode(raw)
 	require.NoError(t, err)
-	lie := record.New(record.Identity{Namespace: ns, Name: app.Name, Generation: 1}, manifest.Template, keys())
+	hash, err := manifest.TemplateHash(keys())
+	require.NoError(t, err)
+	lie := record.New(record.Identity{Namespace: ns, Name: app.Name, Generation: 1}, manifest.Template, hash, keys())
 	lie.References = []reloader.Reference{{Kind: reloader.ConfigMap, Name: "another", Container: "app", How: reloader.HowEnvFrom}}
 	app.Annotations[keys().Index], err = lie.Encode()
 	require.NoError(t, err)

@@ -406,7 +406,7 @@ func TestAPauseCarriesTheRecordForward(t *testing.T) {
 		return rec.Fits(record.Identity{Namespace: ns, Name: app.Name, UID: string(d.UID), Generation: d.Generation}, keys) == nil
 	}
 	d := deployment(t, app)
-	rec := record.New(record.Identity{Namespace: ns, Name: app.Name, UID: string(d.UID), Generation: d.Generation + 1}, &d.Spec.Template, keys)
+	rec := record.New(record.Identity{Namespace: ns, Name: app.Name, UID: string(d.UID), Generation: d.Generation + 1}, &d.Spec.Template, "", keys)
 	text, err := rec.Encode()
 	require.NoError(t, err)
 	metav1.SetMetaDataAnnotation(&d.ObjectMeta, keys.Index, text)

@@ -8,7 +8,6 @@ import (
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/kind"
-	"k8s-reloader/reloader/record"
 	"k8s-reloader/reloader/report"
 )
 
@@ -76,7 +75,7 @@ func (e *Engine) followUp(ctx context.Context, k kind.Kind, w reloader.Workload)
 		return nil
 	}
 	e.limits.reloaded(w)
-	e.rivals.reloaded(it.reload, m.Meta.Generation, marked(it.change), record.TemplateHash(m.Template, e.settings.Keys))
+	e.rivals.reloaded(it.reload, m.Meta.Generation, marked(it.change), e.intake.hashOf(m))
 	e.ledger.paid(w, it.debts)
 	e.reporter.Reloaded(it.reload)
 	e.log.Info("reloaded, although the answer was lost", "workload", w.String(), "sources", sourceNames(it.debts), "generation", m.Meta.Generation)

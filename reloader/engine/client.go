@@ -2,8 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -185,35 +183,22 @@ func (c *client) write(ctx context.Context, verb string, k kind.Kind) *rest.Requ
 	return request
 }
 
-// errAnswer does not tell what is wrong with an answer, because that would
-// quote it.
-var errAnswer = errors.New("the API server's answer cannot be decoded")
-
-// into decodes the answer. What has no Go types here decodes itself.
-func into(ctx context.Context, request *rest.Request, object runtime.Object) error {
-	itself, ok := object.(json.Unmarshaler)
-	if !ok {
-		return request.Do(ctx).Into(object)
-	}
-	body, err := request.Do(ctx).Raw()
-	if err != nil {
-		return err
-	}
-	if itself.UnmarshalJSON(body) != nil {
-		return errAnswer
-	}
-	return nil
-}
-
+// workload reads one, as the JSON that the API server has of it: hashes of pod
+// templates are taken from that.
 func (c *client) workload(ctx context.Context, k kind.Kind, w reloader.Workload) (*kind.Manifest, error) {
 	if err := canExist(k.Resource.GroupResource(), w.Namespace, w.Name); err != nil {
 		return nil, fmt.Errorf("read %s: %w", w, err)
 	}
-	object := k.NewObject()
-	if err := into(ctx, c.read(k).Namespace(w.Namespace).Name(w.Name), object); err != nil {
+	body, err := c.read(k).Namespace(w.Namespace).Name(w.Name).
+		SetHeader("Accept", runtime.ContentTypeJSON).Do(ctx).Raw()
+	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", w, err)
 	}
-	return k.Manifest(object), nil
+	m, err := k.Read(body)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", w, err)
+	}
+	return m, nil
 }
 
 // deployment returns the Deployment w in full.
@@ -236,13 +221,12 @@ func (c *client) deployment(ctx context.Context, w reloader.Workload) (*appsv1.D
 func (c *client) workloads(ctx context.Context, k kind.Kind, in area, visit func(*kind.Manifest)) error {
 	err := inChunks(func(options *metav1.ListOptions) (string, error) {
 		options.FieldSelector = in.fields
-		list := k.NewList()
-		request := c.read(k).Namespace(in.namespace).VersionedParams(options, metav1.ParameterCodec)
-		if err := into(ctx, request, list); err != nil {
+		body, err := c.read(k).Namespace(in.namespace).VersionedParams(options, metav1.ParameterCodec).
+			SetHeader("Accept", runtime.ContentTypeJSON).Do(ctx).Raw()
+		if err != nil {
 			return "", err
 		}
-		k.Items(list, visit)
-		return list.(metav1.ListInterface).GetContinue(), nil
+		return k.ReadList(body, visit)
 	})
 	if err != nil {
 		return fmt.Errorf("list %ss: %w", k.Name, err)

@@ -217,9 +217,11 @@ func TestReads(t *testing.T) {
 	_, err = c.workload(t.Context(), k, web)
 	require.True(t, apierrors.IsNotFound(err))
 	require.ErrorContains(t, err, "read Deployment shop/web: ")
-	for _, r := range server.requests {
+	require.Len(t, server.requests, 3)
+	for _, r := range server.requests[:2] {
 		assert.Equal(t, "application/vnd.kubernetes.protobuf,application/json", r.header.Get("Accept"))
 	}
+	assert.Equal(t, "application/json", server.requests[2].header.Get("Accept"), "its template is hashed as it stands")
 }
 
 // newTestEngine is an engine that has no workers.
@@ -344,8 +346,7 @@ func TestGoingBackToTheContentOfAnOldMarkStartsPods(t *testing.T) {
 	changesTo(30, "c")
 	object.Generation, object.Spec.Template.Labels = 3, map[string]string{"release": "2"}
 	e.intake.observe(web, object, at(31))
-	k, _ := kind.ByName(reloader.Deployment)
-	require.True(t, e.intake.supply(k.Manifest(object)))
+	require.True(t, e.intake.supply(readAs(t, reloader.Deployment, object)))
 	drain(e.queues.resolve)
 	require.Empty(t, e.ledger.due(web))
 

@@ -65,8 +65,9 @@ type tracked struct {
 	faults []reloader.Problem
 	// carries is true if the workload has an index record, whatever its worth.
 	carries bool
-	// template, container and annotations are from the record, or what the
-	// record should have said.
+	// version, template, container and annotations are from the record, or what
+	// the record should have said.
+	version     int
 	template    string
 	container   string
 	annotations map[string]string
@@ -130,6 +131,7 @@ func (in *intake) note(w reloader.Workload, meta metav1.Object, keys uint64, sin
 	case sameTemplate:
 		entry, _ := in.index.Get(w)
 		in.admit(w, t, meta.GetAnnotations(), record.Record{
+			Version:     t.version,
 			Template:    t.template,
 			Container:   t.container,
 			Annotations: t.annotations,
@@ -165,7 +167,7 @@ func trusted(text string, meta metav1.Object, keys policy.Keys) (record.Record, 
 // answered what was open: a read of another state than the last event's does
 // not, and the event of that state comes.
 func (in *intake) supply(m *kind.Manifest) bool {
-	rec := record.New(record.Identity{}, m.Template, in.settings.Keys)
+	rec := in.recordOf(m)
 	keys := in.hash(m.Meta.Annotations)
 	w := m.Workload()
 	in.mu.Lock()
@@ -179,11 +181,27 @@ func (in *intake) supply(m *kind.Manifest) bool {
 	return true
 }
 
+// recordOf works out what the record of a workload that was read should say.
+func (in *intake) recordOf(m *kind.Manifest) record.Record {
+	return record.New(record.Identity{}, m.Template, in.hashOf(m), in.settings.Keys)
+}
+
+// hashOf returns the hash of a template that was read. One that cannot be hashed
+// is told from no other, so that a change of it costs a reload that was not
+// needed, rather than one that was.
+func (in *intake) hashOf(m *kind.Manifest) string {
+	hash, err := m.TemplateHash(in.settings.Keys)
+	if err != nil {
+		return ""
+	}
+	return hash
+}
+
 // verify takes in a workload that has been read although nothing was open. It
 // reports whether the index had it wrong. What is not resolved, or has changed
 // since the last event, is left to its event.
 func (in *intake) verify(m *kind.Manifest) bool {
-	rec := record.New(record.Identity{}, m.Template, in.settings.Keys)
+	rec := in.recordOf(m)
 	keys := in.hash(m.Meta.Annotations)
 	w := m.Workload()
 	in.mu.Lock()
@@ -203,12 +221,14 @@ func (in *intake) verify(m *kind.Manifest) bool {
 // held.
 func (in *intake) admit(w reloader.Workload, t *tracked, annotations map[string]string, rec record.Record) {
 	pol := policy.Parse(annotations, rec.Annotations, in.settings)
-	restarted := t.template != rec.Template // created, or its template changed
+	// Created, or its template changed. Two versions of a record have two texts
+	// for one template: then it is not known, and what is due stays due.
+	restarted := t.template != rec.Template && (t.version == 0 || t.version == rec.Version)
 	t.window = -1
 	if window, ok := policy.Window(annotations, in.settings.Keys); ok {
 		t.window = window
 	}
-	t.template, t.container, t.annotations = rec.Template, rec.Container, rec.Annotations
+	t.version, t.template, t.container, t.annotations = rec.Version, rec.Template, rec.Container, rec.Annotations
 	t.legacy = nil
 	in.judge(w, t, annotations)
 	if !t.resolved {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/json"
 	"maps"
 	"testing"
 	"time"
@@ -84,16 +85,39 @@ func (a app) object() runtime.Object {
 
 func (a app) manifest(t *testing.T) *kind.Manifest {
 	t.Helper()
-	k, ok := kind.ByName(a.workload.Kind)
+	return readAs(t, a.workload.Kind, a.object())
+}
+
+// readAs is a workload as the engine reads it.
+func readAs(t *testing.T, of reloader.WorkloadKind, object any) *kind.Manifest {
+	t.Helper()
+	k, ok := kind.ByName(of)
 	require.True(t, ok)
-	return k.Manifest(a.object())
+	raw, err := json.Marshal(object)
+	require.NoError(t, err)
+	m, err := k.Read(raw)
+	require.NoError(t, err)
+	return m
+}
+
+// hashOf is the hash of a template of which nobody has the JSON.
+func hashOf(template *corev1.PodTemplateSpec) string {
+	raw, err := json.Marshal(template)
+	if err != nil {
+		panic(err)
+	}
+	hash, err := record.TemplateHash(raw, keys)
+	if err != nil {
+		panic(err)
+	}
+	return hash
 }
 
 func (a app) record() record.Record {
 	template := a.template()
 	return record.New(record.Identity{
 		Namespace: a.workload.Namespace, Name: a.workload.Name, UID: string(a.uid), Generation: a.generation,
-	}, &template, keys)
+	}, &template, hashOf(&template), keys)
 }
 
 // recorded is the app as admission leaves it, after a change of the record.

@@ -131,7 +131,7 @@ func (e *Engine) complete(ctx context.Context, m *kind.Manifest) (loan, error) {
 	case err != nil:
 		return loan{}, err
 	}
-	m.Template = lender.Template
+	m.Template, m.Raw = lender.Template, lender.Raw
 	read.edition = editionOf(lender.Meta, moment{})
 	return read, nil
 }

@@ -18,7 +18,6 @@ import (
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
-	"k8s-reloader/reloader/record"
 	"k8s-reloader/reloader/report"
 )
 
@@ -109,7 +108,7 @@ func TestNoMarkCountsAsAChangeOfTheTemplate(t *testing.T) {
 				}
 				metav1.SetMetaDataAnnotation(&template.ObjectMeta, keys.LastReloadedFrom, m.Value)
 			}
-			assert.Equal(t, before.Template, record.TemplateHash(&template, keys))
+			assert.Equal(t, before.Template, hashOf(&template))
 		})
 	}
 }

@@ -223,7 +223,7 @@ func threeRounds(t *testing.T, recorded bool, change func(round int, template *c
 	r := new(told)
 	e := newTestEngine(t, server.config, r)
 	settled(t, e.intake, a)
-	feed, k := e.workloadFeed(kindOf(t, web), area{}), kindOf(t, web)
+	feed := e.workloadFeed(kindOf(t, web), area{})
 	template := object.Spec.Template.DeepCopy()
 	version := uint64(20)
 	for n := range rivalRounds {
@@ -241,7 +241,7 @@ func threeRounds(t *testing.T, recorded bool, change func(round int, template *c
 		object.Generation++
 		meta := seenAs(a, object.Generation, manages("argocd-controller", time.Now()))
 		if recorded {
-			rec := record.New(record.Identity{Namespace: web.Namespace, Name: web.Name, UID: string(meta.UID), Generation: meta.Generation}, template, keys)
+			rec := record.New(record.Identity{Namespace: web.Namespace, Name: web.Name, UID: string(meta.UID), Generation: meta.Generation}, template, hashOf(template), keys)
 			text, err := rec.Encode()
 			require.NoError(t, err)
 			meta.Annotations = maps.Clone(meta.Annotations)
@@ -249,7 +249,7 @@ func threeRounds(t *testing.T, recorded bool, change func(round int, template *c
 		}
 		require.NoError(t, feed.Update(meta))
 		if !recorded {
-			e.supplied(web, k.Manifest(object))
+			e.supplied(web, readAs(t, web.Kind, object))
 		}
 	}
 	return e, r
@@ -319,7 +319,7 @@ func TestGoingBackToContentAfterARolloutUndoStartsPods(t *testing.T) {
 
 	object.Spec.Template, object.Generation = *revision, 4
 	hears("40", manages(FieldManager, at(20).time), manages("kubectl-rollout", at(40).time, settingsVariable))
-	require.True(t, e.intake.supply(kindOf(t, web).Manifest(object)))
+	require.True(t, e.intake.supply(readAs(t, web.Kind, object)))
 	require.Empty(t, e.ledger.due(web))
 
 	due(t, e.ledger, written(50, "b"))

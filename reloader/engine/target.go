@@ -93,7 +93,7 @@ func (in *intake) aim(w reloader.Workload) (target, bool) {
 // forward is the record of w for the generation that a patch of ours makes.
 func (in *intake) forward(w reloader.Workload, t *tracked, entry index.Entry) record.Record {
 	return record.Record{
-		Version:     record.Version,
+		Version:     t.version,
 		Namespace:   w.Namespace,
 		Name:        w.Name,
 		UID:         string(t.uid),

@@ -20,13 +20,6 @@ func cronJob() Kind {
 		Resource:  batchv1.SchemeGroupVersion.WithResource("cronjobs"),
 		Way:       ByRun,
 		newObject: func() runtime.Object { return new(batchv1.CronJob) },
-		newList:   func() runtime.Object { return new(batchv1.CronJobList) },
-		items: func(list runtime.Object, visit func(runtime.Object)) {
-			items := list.(*batchv1.CronJobList).Items
-			for i := range items {
-				visit(&items[i])
-			}
-		},
 		manifest: func(object runtime.Object) *Manifest {
 			o := object.(*batchv1.CronJob)
 			return &Manifest{

@@ -29,13 +29,6 @@ func customKind[Spec, Status any](name reloader.WorkloadKind, resource schema.Gr
 		Optional:  true,
 		custom:    true,
 		newObject: func() runtime.Object { return new(unstructured.Unstructured) },
-		newList:   func() runtime.Object { return new(unstructured.UnstructuredList) },
-		items: func(list runtime.Object, visit func(runtime.Object)) {
-			items := list.(*unstructured.UnstructuredList).Items
-			for i := range items {
-				visit(&items[i])
-			}
-		},
 		manifest: func(object runtime.Object) *Manifest {
 			spec, status := new(Spec), new(Status)
 			m := customManifest(name, object, spec, status)

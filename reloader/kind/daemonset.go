@@ -13,13 +13,6 @@ func daemonSet() Kind {
 		Resource:         appsv1.SchemeGroupVersion.WithResource("daemonsets"),
 		annotationsCount: false,
 		newObject:        func() runtime.Object { return new(appsv1.DaemonSet) },
-		newList:          func() runtime.Object { return new(appsv1.DaemonSetList) },
-		items: func(list runtime.Object, visit func(runtime.Object)) {
-			items := list.(*appsv1.DaemonSetList).Items
-			for i := range items {
-				visit(&items[i])
-			}
-		},
 		manifest: func(object runtime.Object) *Manifest {
 			o := object.(*appsv1.DaemonSet)
 			return &Manifest{

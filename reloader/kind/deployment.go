@@ -15,13 +15,6 @@ func deployment() Kind {
 		Resource:         appsv1.SchemeGroupVersion.WithResource("deployments"),
 		annotationsCount: true,
 		newObject:        func() runtime.Object { return new(appsv1.Deployment) },
-		newList:          func() runtime.Object { return new(appsv1.DeploymentList) },
-		items: func(list runtime.Object, visit func(runtime.Object)) {
-			items := list.(*appsv1.DeploymentList).Items
-			for i := range items {
-				visit(&items[i])
-			}
-		},
 		manifest: func(object runtime.Object) *Manifest {
 			o := object.(*appsv1.Deployment)
 			return &Manifest{

@@ -19,13 +19,6 @@ func job() Kind {
 		Resource:  batchv1.SchemeGroupVersion.WithResource("jobs"),
 		Way:       ByReplacement,
 		newObject: func() runtime.Object { return new(batchv1.Job) },
-		newList:   func() runtime.Object { return new(batchv1.JobList) },
-		items: func(list runtime.Object, visit func(runtime.Object)) {
-			items := list.(*batchv1.JobList).Items
-			for i := range items {
-				visit(&items[i])
-			}
-		},
 		manifest: func(object runtime.Object) *Manifest {
 			o := object.(*batchv1.Job)
 			return &Manifest{

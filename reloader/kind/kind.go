@@ -37,6 +37,8 @@ type Manifest struct {
 	OnDelete bool
 	// Progress is how far the controller is with replacing pods.
 	Progress Progress
+	// Raw is what it was read from; empty if that was no JSON.
+	Raw Raw
 
 	// spec is the whole spec, for comparison with another of its kind.
 	spec any
@@ -70,9 +72,6 @@ type Kind struct {
 	restarts func(*Manifest, policy.Keys) bool
 
 	newObject func() runtime.Object
-	newList   func() runtime.Object
-	// items calls visit for each item of a list made by newList.
-	items func(list runtime.Object, visit func(runtime.Object))
 	// manifest looks into an object made by newObject.
 	manifest func(runtime.Object) *Manifest
 }
@@ -105,25 +104,15 @@ func ByGroupKind(group, name string) (Kind, bool) {
 // NewObject returns an empty object of the kind, to decode into.
 func (k Kind) NewObject() runtime.Object { return k.newObject() }
 
-// NewList returns an empty list of the kind, to decode into.
-func (k Kind) NewList() runtime.Object { return k.newList() }
-
 // Manifest looks into an object made by NewObject.
 func (k Kind) Manifest(object runtime.Object) *Manifest { return k.manifest(object) }
 
-// Items calls visit for each item of a list made by NewList.
-func (k Kind) Items(list runtime.Object, visit func(*Manifest)) {
-	k.items(list, func(object runtime.Object) { visit(k.manifest(object)) })
-}
-
-// Decode reads the JSON of one object of the kind. The error never quotes the
-// input.
+// Decode is Read for an object that has to be what its kind promises.
 func (k Kind) Decode(raw []byte) (*Manifest, error) {
-	object := k.newObject()
-	if err := json.Unmarshal(raw, object); err != nil {
-		return nil, fmt.Errorf("decode %s: %w", k.Name, withoutInput(err))
+	m, err := k.Read(raw)
+	if err != nil {
+		return nil, err
 	}
-	m := k.manifest(object)
 	if m.Unreadable != nil {
 		return nil, fmt.Errorf("decode %s: %w", k.Name, m.Unreadable)
 	}

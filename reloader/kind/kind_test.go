@@ -105,14 +105,16 @@ func TestManifests(t *testing.T) {
 			require.NoError(t, err)
 			decoded, err := k.Decode(raw)
 			require.NoError(t, err)
+			assert.NotEmpty(t, decoded.Raw.Template)
+			m.Raw = decoded.Raw
 			assert.Equal(t, m, decoded)
 
-			list := k.NewList()
-			head := `{"apiVersion":"` + k.Resource.GroupVersion().String() + `","kind":"` + string(k.Name) + `List","items":[`
-			require.NoError(t, json.Unmarshal(slices.Concat([]byte(head), raw, []byte(","), raw, []byte("]}")), list))
-			var names []string
-			k.Items(list, func(m *Manifest) { names = append(names, m.Meta.Name) })
-			assert.Equal(t, []string{"web", "web"}, names)
+			head := `{"apiVersion":"` + k.Resource.GroupVersion().String() + `","kind":"` + string(k.Name) + `List","metadata":{"continue":"more"},"items":[`
+			var items []*Manifest
+			next, err := k.ReadList(slices.Concat([]byte(head), raw, []byte(","), raw, []byte("]}")), func(m *Manifest) { items = append(items, m) })
+			require.NoError(t, err)
+			assert.Equal(t, "more", next)
+			assert.Equal(t, []*Manifest{decoded, decoded}, items)
 		})
 	}
 }

@@ -14,13 +14,6 @@ func statefulSet() Kind {
 		Resource:         appsv1.SchemeGroupVersion.WithResource("statefulsets"),
 		annotationsCount: false,
 		newObject:        func() runtime.Object { return new(appsv1.StatefulSet) },
-		newList:          func() runtime.Object { return new(appsv1.StatefulSetList) },
-		items: func(list runtime.Object, visit func(runtime.Object)) {
-			items := list.(*appsv1.StatefulSetList).Items
-			for i := range items {
-				visit(&items[i])
-			}
-		},
 		manifest: func(object runtime.Object) *Manifest {
 			o := object.(*appsv1.StatefulSet)
 			return &Manifest{

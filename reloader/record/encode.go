@@ -29,7 +29,7 @@ var (
 // The error wraps ErrTooLarge if the text would be longer than MaxSize, and
 // ErrVersion or ErrMalformed if r could not have come from New.
 func (r Record) Encode() (string, error) {
-	if r.Version != Version {
+	if !known(r.Version) {
 		return "", fmt.Errorf("%w: %d", ErrVersion, r.Version)
 	}
 	w, err := toWire(r)
@@ -58,7 +58,7 @@ func Decode(s string) (Record, error) {
 		return Record{}, ErrTooLarge
 	}
 	// The version first: the text of a later one may look quite different.
-	if version, ok := versionOf(s); ok && version != Version {
+	if version, ok := versionOf(s); ok && !known(version) {
 		return Record{}, fmt.Errorf("%w: %d", ErrVersion, version)
 	}
 	decoder := json.NewDecoder(strings.NewReader(s))
@@ -73,7 +73,7 @@ func Decode(s string) (Record, error) {
 	if text, err := marshal(w); err != nil || text != s {
 		return Record{}, fmt.Errorf("%w: not as it was written", ErrMalformed)
 	}
-	if w.Version != Version {
+	if !known(w.Version) {
 		return Record{}, fmt.Errorf("%w: %d", ErrVersion, w.Version)
 	}
 	return fromWire(w)

@@ -14,10 +14,10 @@ import (
 )
 
 // fullRecord has every field; fullText is what it must look like for as long
-// as Version is 1.
+// as Version is 2. Of version 1 only the number differs.
 func fullRecord() record.Record {
 	return record.Record{
-		Version: 1, Namespace: "shop", Name: "web", UID: "u-1", Generation: 3,
+		Version: 2, Namespace: "shop", Name: "web", UID: "u-1", Generation: 3,
 		Template: "00ff", Container: "app",
 		References: []reloader.Reference{
 			{Kind: reloader.ConfigMap, Name: "settings", Container: "app", How: reloader.HowEnvFrom},
@@ -29,13 +29,13 @@ func fullRecord() record.Record {
 	}
 }
 
-const fullText = `{"v":1,"ns":"shop","n":"web","u":"u-1","g":3,"t":"00ff","k":"abcd","c":"app","r":[` +
+const fullText = `{"v":2,"ns":"shop","n":"web","u":"u-1","g":3,"t":"00ff","k":"abcd","c":"app","r":[` +
 	`{"k":"cm","n":"settings","c":"app","h":"envFrom"},` +
 	`{"k":"secret","n":"db","c":"migrate","i":true,"h":"env","y":["a","b"],"o":true},` +
 	`{"k":"spc","n":"vault","h":"csi"}],` +
 	`"a":{"configmap.reloader.stakater.com/reload":"a|<b>&c"}}`
 
-const smallText = `{"v":1,"ns":"shop","n":"web","g":3,"t":"00ff","k":"abcd"}`
+const smallText = `{"v":2,"ns":"shop","n":"web","g":3,"t":"00ff","k":"abcd"}`
 
 func TestEncode(t *testing.T) {
 	got, err := fullRecord().Encode()
@@ -46,10 +46,23 @@ func TestEncode(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, fullRecord(), decoded)
 
-	small, err := record.Record{Version: 1, Namespace: "shop", Name: "web", Generation: 3, Template: "00ff", Keys: "abcd",
+	small, err := record.Record{Version: 2, Namespace: "shop", Name: "web", Generation: 3, Template: "00ff", Keys: "abcd",
 		References: []reloader.Reference{}, Annotations: map[string]string{}}.Encode()
 	require.NoError(t, err)
 	assert.Equal(t, smallText, small, "what is empty takes no room")
+}
+
+func TestRecordsOfVersion1AreReadAndCarriedForward(t *testing.T) {
+	text := strings.Replace(fullText, `"v":2`, `"v":1`, 1)
+	got, err := record.Decode(text)
+	require.NoError(t, err)
+	want := fullRecord()
+	want.Version = 1
+	assert.Equal(t, want, got)
+
+	text, err = got.WithGeneration(4).Encode()
+	require.NoError(t, err)
+	assert.Equal(t, strings.NewReplacer(`"v":2`, `"v":1`, `"g":3`, `"g":4`).Replace(fullText), text)
 }
 
 func TestEncodeKnowsEveryWayOfUse(t *testing.T) {
@@ -58,7 +71,7 @@ func TestEncodeKnowsEveryWayOfUse(t *testing.T) {
 		reloader.HowImagePull, reloader.HowNodePublish, reloader.HowVolumePlugin,
 	} {
 		for _, kind := range reloader.SourceKinds() {
-			want := record.Record{Version: 1, References: []reloader.Reference{{Kind: kind, Name: "x", How: how}}}
+			want := record.Record{Version: 2, References: []reloader.Reference{{Kind: kind, Name: "x", How: how}}}
 			text, err := want.Encode()
 			require.NoError(t, err)
 			got, err := record.Decode(text)
@@ -73,7 +86,7 @@ func TestEncodeRefuses(t *testing.T) {
 		change func(r *record.Record)
 		want   error
 	}{
-		"another version":           {func(r *record.Record) { r.Version = 2 }, record.ErrVersion},
+		"another version":           {func(r *record.Record) { r.Version = 3 }, record.ErrVersion},
 		"no version":                {func(r *record.Record) { r.Version = 0 }, record.ErrVersion},
 		"a kind that is unknown":    {func(r *record.Record) { r.References[0].Kind = "Pod" }, record.ErrMalformed},
 		"a way that is unknown":     {func(r *record.Record) { r.References[0].How = "telepathy" }, record.ErrMalformed},
@@ -118,7 +131,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"an empty object":          {"{}", record.ErrMalformed},
 		"text":                     {"reloader", record.ErrMalformed},
 		"an array":                 {"[" + smallText + "]", record.ErrMalformed},
-		"a later version":          {`{"v":2,"whatever":[1]}`, record.ErrVersion},
+		"a later version":          {`{"v":3,"whatever":[1]}`, record.ErrVersion},
 		"version zero":             {`{"v":0,"ns":"shop","n":"web","g":3,"t":"00ff","k":"abcd"}`, record.ErrVersion},
 		"a version out of range":   {`{"v":99999999999999999999}`, record.ErrVersion},
 		"a negative version":       {`{"v":-1,"ns":"shop","n":"web","g":3,"t":"00ff","k":"abcd"}`, record.ErrVersion},
@@ -127,8 +140,8 @@ func TestDecodeRefuses(t *testing.T) {
 		"an unknown nested field":  {strings.Replace(fullText, `"n":"db"`, `"n":"db","x":1`, 1), record.ErrMalformed},
 		"a field twice":            {strings.Replace(smallText, `"g":3`, `"g":2,"g":3`, 1), record.ErrMalformed},
 		"a field in capitals":      {strings.Replace(smallText, `"g":3`, `"G":3`, 1), record.ErrMalformed},
-		"a missing field":          {`{"v":1,"ns":"shop","n":"web","g":3,"t":"00ff"}`, record.ErrMalformed},
-		"another order":            {`{"v":1,"n":"web","ns":"shop","g":3,"t":"00ff","k":"abcd"}`, record.ErrMalformed},
+		"a missing field":          {`{"v":2,"ns":"shop","n":"web","g":3,"t":"00ff"}`, record.ErrMalformed},
+		"another order":            {`{"v":2,"n":"web","ns":"shop","g":3,"t":"00ff","k":"abcd"}`, record.ErrMalformed},
 		"white space":              {strings.Replace(smallText, `,`, `, `, 1), record.ErrMalformed},
 		"a line end":               {smallText + "\n", record.ErrMalformed},
 		"a second record":          {smallText + smallText, record.ErrMalformed},
@@ -180,7 +193,7 @@ func FuzzEncode(f *testing.F) {
 	f.Add("shop", "web", "u-1", int64(3), "00ff", "app", "db,cache", "a,b", "true", uint8(0))
 	f.Add("", "", "", int64(-1), "\x00", "\n", "x", "", "\xff<>&\u2028", uint8(0xff))
 	f.Fuzz(func(t *testing.T, namespace, name, uid string, generation int64, template, container, sources, keys, annotation string, bits uint8) {
-		r := record.New(record.Identity{Namespace: namespace, Name: name, UID: uid, Generation: generation}, testTemplate(), policy.DefaultKeys())
+		r := record.New(record.Identity{Namespace: namespace, Name: name, UID: uid, Generation: generation}, testTemplate(), "", policy.DefaultKeys())
 		r.Template, r.Container = template, container
 		hows := []reloader.How{reloader.HowEnv, reloader.HowVolume, reloader.HowCSI, reloader.HowImagePull}
 		for i, source := range strings.Split(sources, ",") {
@@ -213,8 +226,8 @@ func FuzzEncode(f *testing.F) {
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		"", "null", "{}", smallText, fullText, fullText[:len(fullText)/2], smallText + " ",
-		strings.ReplaceAll(fullText, "r", "R"), fmt.Sprintf(`{"v":%d}`, 2),
-		`{"v":1,"ns":"\u0073","n":"","g":-0,"t":"","k":""}`,
+		strings.ReplaceAll(fullText, "r", "R"), fmt.Sprintf(`{"v":%d}`, 3), strings.Replace(fullText, `"v":2`, `"v":1`, 1),
+		`{"v":2,"ns":"\u0073","n":"","g":-0,"t":"","k":""}`,
 	} {
 		f.Add(seed)
 	}

@@ -12,10 +12,15 @@ import (
 	"k8s-reloader/reloader/reference"
 )
 
-// Version is the version of the format. Any change of the format, or of what
-// goes into References and Template, makes a new one; records of other
-// versions are not read.
-const Version = 1
+// Version is the version of the records that New makes. Any change of the
+// format, or of what goes into References and Template, makes a new one.
+//
+// Records of version 1 are still read. They differ in Template alone, which was
+// a digest of Go types then: the same in one build only. It is compared with
+// nothing, and stays as it is until the template changes.
+const Version = 2
+
+const firstVersion = 1
 
 // Record is everything that the index needs of one workload.
 type Record struct {
@@ -26,7 +31,8 @@ type Record struct {
 	Name       string
 	UID        string
 	Generation int64
-	// Template is the TemplateHash.
+	// Template tells the pod template from others that the workload has had. In
+	// version 2 it is the TemplateHash.
 	Template string
 	// Container is the first container's name.
 	Container string
@@ -51,15 +57,15 @@ type Identity struct {
 }
 
 // New returns the record of the workload id with the given pod template, which
-// it neither changes nor keeps.
-func New(id Identity, template *corev1.PodTemplateSpec, k policy.Keys) Record {
+// it neither changes nor keeps, and its TemplateHash.
+func New(id Identity, template *corev1.PodTemplateSpec, hash string, k policy.Keys) Record {
 	return Record{
 		Version:     Version,
 		Namespace:   id.Namespace,
 		Name:        id.Name,
 		UID:         id.UID,
 		Generation:  id.Generation,
-		Template:    TemplateHash(template, k),
+		Template:    hash,
 		Container:   reference.FirstContainer(&template.Spec),
 		References:  reference.Of(&template.Spec),
 		Annotations: k.TemplateSubset(template.Annotations),
@@ -100,7 +106,7 @@ func (m Misfit) Error() string {
 // made before the workload had one, and fits any.
 func (r Record) Fits(id Identity, k policy.Keys) error {
 	switch {
-	case r.Version != Version:
+	case !known(r.Version):
 		return MisfitVersion
 	case r.Namespace != id.Namespace:
 		return MisfitNamespace
@@ -115,6 +121,9 @@ func (r Record) Fits(id Identity, k policy.Keys) error {
 	}
 	return nil
 }
+
+// known reports whether records of that version are read and written.
+func known(version int) bool { return firstVersion <= version && version <= Version }
 
 // KeysDigest returns a short digest of k, as records carry it. JSON takes in every field, also one
 // that is added one day.

@@ -3,7 +3,6 @@ package record_test
 import (
 	"fmt"
 	"reflect"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -22,7 +21,7 @@ func TestNew(t *testing.T) {
 	k := policy.DefaultKeys()
 	id := record.Identity{Namespace: "shop", Name: "web", UID: "u-1", Generation: 3}
 
-	got := record.New(id, template, k)
+	got := record.New(id, template, "00ff", k)
 
 	assert.Equal(t, before, template, "the template is not changed")
 	assert.NotEmpty(t, got.Keys)
@@ -32,7 +31,7 @@ func TestNew(t *testing.T) {
 		Name:       "web",
 		UID:        "u-1",
 		Generation: 3,
-		Template:   record.TemplateHash(template, k),
+		Template:   "00ff",
 		Container:  "app",
 		References: []reloader.Reference{
 			{Kind: reloader.ConfigMap, Name: "settings", Container: "app", How: reloader.HowEnvFrom},
@@ -57,6 +56,7 @@ func TestFits(t *testing.T) {
 	}{
 		"the state that it was made for":        {id: id, keys: k},
 		"made before there was a uid":           {change: func(r *record.Record) { r.UID = "" }, id: id, keys: k},
+		"the version before":                    {change: func(r *record.Record) { r.Version-- }, id: id, keys: k},
 		"another version":                       {change: func(r *record.Record) { r.Version++ }, id: id, keys: k, want: record.MisfitVersion},
 		"copied to another namespace":           {id: record.Identity{Namespace: "other", Name: "web", UID: "u-1", Generation: 3}, keys: k, want: record.MisfitNamespace},
 		"copied to another name":                {id: record.Identity{Namespace: "shop", Name: "web2", UID: "u-1", Generation: 3}, keys: k, want: record.MisfitName},
@@ -68,7 +68,7 @@ func TestFits(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			r := record.New(id, testTemplate(), k)
+			r := record.New(id, testTemplate(), "00ff", k)
 			if tc.change != nil {
 				tc.change(&r)
 			}
@@ -82,7 +82,7 @@ func TestFits(t *testing.T) {
 // made with any other key must not be trusted.
 func TestEveryKeyCounts(t *testing.T) {
 	id := record.Identity{Namespace: "shop", Name: "web", Generation: 1}
-	r := record.New(id, testTemplate(), policy.DefaultKeys())
+	r := record.New(id, testTemplate(), "00ff", policy.DefaultKeys())
 	for i := range reflect.TypeFor[policy.Keys]().NumField() {
 		k := policy.DefaultKeys()
 		reflect.ValueOf(&k).Elem().Field(i).SetString("example.com/other")
@@ -101,14 +101,14 @@ func BenchmarkNew(b *testing.B) {
 	id := record.Identity{Namespace: "shop", Name: "web", Generation: 3}
 	b.ReportAllocs()
 	for b.Loop() {
-		_ = record.New(id, template, k)
+		_ = record.New(id, template, "00ff", k)
 	}
 }
 
 func BenchmarkFits(b *testing.B) {
 	k := policy.DefaultKeys()
 	id := record.Identity{Namespace: "shop", Name: "web", Generation: 3}
-	r := record.New(id, testTemplate(), k)
+	r := record.New(id, testTemplate(), "00ff", k)
 	b.ReportAllocs()
 	for b.Loop() {
 		_ = r.Fits(id, k)
@@ -144,7 +144,7 @@ func BenchmarkDecode(b *testing.B) {
 
 func benchmarkRecords(b *testing.B) map[string]record.Record {
 	b.Helper()
-	small := record.New(record.Identity{Namespace: "shop", Name: "web", UID: "0fa3c1de-4d2c-4d2e-9f3a-1f6f0c6a8c11", Generation: 3}, testTemplate(), policy.DefaultKeys())
+	small := record.New(record.Identity{Namespace: "shop", Name: "web", UID: "0fa3c1de-4d2c-4d2e-9f3a-1f6f0c6a8c11", Generation: 3}, testTemplate(), "00ff", policy.DefaultKeys())
 	large := small
 	for i := range 500 {
 		large.References = append(large.References, reloader.Reference{
@@ -182,91 +182,5 @@ func testTemplate() *corev1.PodTemplateSpec {
 				}}}},
 			}},
 		},
-	}
-}
-
-func TestTemplateHash(t *testing.T) {
-	k := policy.DefaultKeys()
-	mark := func(kind reloader.SourceKind, name string) corev1.EnvVar {
-		return corev1.EnvVar{Name: policy.EnvName(kind, name), Value: "v1-00112233445566778899aabbccddeeff"}
-	}
-	tests := map[string]struct {
-		change   func(template *corev1.PodTemplateSpec)
-		wantSame bool
-	}{
-		"nothing": {change: func(*corev1.PodTemplateSpec) {}, wantSame: true},
-		"our variable for each kind": {wantSame: true, change: func(p *corev1.PodTemplateSpec) {
-			for _, kind := range reloader.SourceKinds() {
-				p.Spec.Containers[0].Env = append(p.Spec.Containers[0].Env, mark(kind, "my-cm.1"))
-			}
-		}},
-		"our variable before those of the user": {wantSame: true, change: func(p *corev1.PodTemplateSpec) {
-			p.Spec.Containers[0].Env = append([]corev1.EnvVar{mark(reloader.Secret, "s")}, p.Spec.Containers[0].Env...)
-		}},
-		"our variable as the only one of a container": {wantSame: true, change: func(p *corev1.PodTemplateSpec) {
-			p.Spec.Containers[1].Env = []corev1.EnvVar{mark(reloader.ConfigMap, "cm")}
-		}},
-		"our variable on an init container": {wantSame: true, change: func(p *corev1.PodTemplateSpec) {
-			p.Spec.InitContainers[0].Env = append(p.Spec.InitContainers[0].Env, mark(reloader.ConfigMap, "cm"))
-		}},
-		"our annotation": {wantSame: true, change: func(p *corev1.PodTemplateSpec) {
-			p.Annotations[k.LastReloadedFrom] = `{"type":"CONFIGMAP"}`
-		}},
-		"our annotation as the only one": {wantSame: true, change: func(p *corev1.PodTemplateSpec) {
-			p.Annotations = map[string]string{"reloader.stakater.com/auto": "true", "prometheus.io/scrape": "true", k.LastReloadedFrom: "{}"}
-		}},
-		"a variable that only looks like ours": {change: func(p *corev1.PodTemplateSpec) {
-			p.Spec.Containers[0].Env = append(p.Spec.Containers[0].Env, corev1.EnvVar{Name: "STAKATER_X", Value: "1"})
-		}},
-		"a variable with our ending": {change: func(p *corev1.PodTemplateSpec) {
-			p.Spec.Containers[0].Env = append(p.Spec.Containers[0].Env, corev1.EnvVar{Name: "MY_SECRET", Value: "1"})
-		}},
-		"a variable with our name and a source": {change: func(p *corev1.PodTemplateSpec) {
-			p.Spec.Containers[0].Env = append(p.Spec.Containers[0].Env, corev1.EnvVar{Name: "STAKATER_A_SECRET", ValueFrom: &corev1.EnvVarSource{}})
-		}},
-		"another annotation of the template": {change: func(p *corev1.PodTemplateSpec) { p.Annotations["kubectl.kubernetes.io/restartedAt"] = "now" }},
-		"an annotation removed":              {change: func(p *corev1.PodTemplateSpec) { delete(p.Annotations, "prometheus.io/scrape") }},
-		"a label":                            {change: func(p *corev1.PodTemplateSpec) { p.Labels["a"] = "b" }},
-		"an image":                           {change: func(p *corev1.PodTemplateSpec) { p.Spec.Containers[1].Image = "side:2" }},
-		"a value of a variable":              {change: func(p *corev1.PodTemplateSpec) { p.Spec.Containers[0].Env[0].Value = "c" }},
-		"the order of variables": {change: func(p *corev1.PodTemplateSpec) {
-			env := p.Spec.Containers[0].Env
-			env[0], env[1] = env[1], env[0]
-		}},
-		"another volume": {change: func(p *corev1.PodTemplateSpec) { p.Spec.Volumes = []corev1.Volume{{Name: "v"}} }},
-	}
-	want := record.TemplateHash(testTemplate(), k)
-	assert.Len(t, want, 32)
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			template := testTemplate()
-			tc.change(template)
-			before := template.DeepCopy()
-
-			got := record.TemplateHash(template, k)
-
-			assert.Equal(t, tc.wantSame, got == want)
-			assert.Equal(t, before, template, "the template is not changed")
-		})
-	}
-}
-
-func TestTemplateHashGoesByTheKeyInUse(t *testing.T) {
-	template := testTemplate()
-	k := policy.DefaultKeys()
-	want := record.TemplateHash(template, k)
-	k.LastReloadedFrom = "example.com/last"
-	template.Annotations["example.com/last"] = "{}"
-	assert.Equal(t, want, record.TemplateHash(template, k))
-	template.Annotations[policy.DefaultKeys().LastReloadedFrom] = "{}"
-	assert.NotEqual(t, want, record.TemplateHash(template, k))
-}
-
-func BenchmarkTemplateHash(b *testing.B) {
-	template, k := testTemplate(), policy.DefaultKeys()
-	template.Spec.Containers[0].Command = strings.Split(strings.Repeat("word ", 50), " ")
-	b.ReportAllocs()
-	for b.Loop() {
-		_ = record.TemplateHash(template, k)
 	}
 }

@@ -1,0 +1,87 @@
+package kind
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/record"
+)
+
+// Raw are parts of a workload's JSON as they stand. They are nil where there
+// are none.
+type Raw struct {
+	Template []byte
+}
+
+// Read reads the JSON of one object of the kind. What is not what the kind
+// promises is told by Unreadable. The error never quotes the input.
+func (k Kind) Read(raw []byte) (*Manifest, error) {
+	object := k.newObject()
+	var err error
+	if custom, ok := object.(*unstructured.Unstructured); ok {
+		// It may lack apiVersion and kind, as items of a list do.
+		err = utiljson.Unmarshal(raw, &custom.Object)
+	} else {
+		err = json.Unmarshal(raw, object)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("decode %s: %w", k.Name, withoutInput(err))
+	}
+	m := k.manifest(object)
+	if !m.Borrows {
+		m.Raw.Template = within(raw, strings.Split(m.TemplatePath, ".")...)
+	}
+	return m, nil
+}
+
+// ReadList calls visit for each item of the JSON of a list, one in memory at a
+// time, and returns what the next part of the list continues from; empty if
+// there is none.
+func (k Kind) ReadList(raw []byte, visit func(*Manifest)) (next string, err error) {
+	var list struct {
+		metav1.ListMeta `json:"metadata"`
+
+		Items []json.RawMessage `json:"items"`
+	}
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return "", fmt.Errorf("decode a list of %ss: %w", k.Name, withoutInput(err))
+	}
+	for i, item := range list.Items {
+		m, err := k.Read(item)
+		if err != nil {
+			return "", err
+		}
+		list.Items[i] = nil
+		visit(m)
+	}
+	return list.Continue, nil
+}
+
+// within returns the value at a path of members of a JSON object, as it stands;
+// nil if there is none.
+func within(object []byte, path ...string) []byte {
+	for _, name := range path {
+		var members map[string]json.RawMessage
+		if json.Unmarshal(object, &members) != nil {
+			return nil
+		}
+		object = members[name]
+	}
+	return object
+}
+
+// TemplateHash returns the hash of the manifest's pod template that records of
+// it have. The error never quotes the template.
+func (m *Manifest) TemplateHash(k policy.Keys) (string, error) {
+	if m.Kind == reloader.Job {
+		return record.TemplateHash(m.Raw.Template, k, generatedLabels()...)
+	}
+	return record.TemplateHash(m.Raw.Template, k)
+}
