@@ -49,6 +49,7 @@ type fence struct {
 func pure() []string {
 	return []string{
 		module + "/reloader",
+		module + "/reloader/excerpt/...",
 		module + "/reloader/reference/...",
 		module + "/reloader/pattern/...",
 		module + "/reloader/policy/...",
