@@ -2,8 +2,10 @@ package webhook
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"mime"
 	"net/http"
 	"runtime"
 	"runtime/debug"
@@ -16,6 +18,8 @@ import (
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/policy"
+	"k8s-reloader/webhook/admissionreview"
+	"k8s-reloader/webhook/room"
 )
 
 // failedOpenWarning is what people read when a fault of ours let them pass.
@@ -35,12 +39,11 @@ type handler func(admission.Request) (verdict, error)
 // endpoint serves one handler. It keeps every fault from blocking anyone,
 // counts, and logs.
 type endpoint struct {
-	name    string
-	handle  handler
-	log     logr.Logger
-	metrics *metrics
-	room    *room
-	review  *admission.Webhook
+	name     string
+	handle   handler
+	log      logr.Logger
+	metrics  *metrics
+	arrivals *arrivals
 }
 
 var (
@@ -49,52 +52,84 @@ var (
 )
 
 func (w *Webhook) endpoint(name string, handle handler) *endpoint {
-	e := &endpoint{name: name, handle: handle, log: w.log.WithValues("handler", name), metrics: w.metrics, room: w.room}
-	e.review = &admission.Webhook{
-		Handler: e,
-		// controller-runtime logs answers, and with them annotation values,
-		// when the level is high enough. Ours say all that is needed.
-		LogConstructor: func(logr.Logger, *admission.Request) logr.Logger { return logr.Discard() },
-	}
-	return e
+	return &endpoint{name: name, handle: handle, log: w.log.WithValues("handler", name), metrics: w.metrics, arrivals: w.arrivals}
 }
 
-// reached is the context key of a flag that tells a review that came in from
-// one that could not be read.
-type reached struct{}
-
-// ServeHTTP answers one AdmissionReview. One that cannot be read gets an
-// answer without UID, and one for which there is no room a status that is no
-// answer. The API server treats both as a failure of the webhook, so that
-// failurePolicy applies: it lets the request pass.
+// ServeHTTP answers one AdmissionReview. What is none, and one for which there
+// is no room, gets an HTTP status that is no answer: the API server takes it for
+// a failure of the webhook, so that failurePolicy applies, which lets the request
+// pass.
 func (e *endpoint) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	defer func() { e.metrics.duration.WithLabelValues(e.name).Observe(time.Since(start).Seconds()) }()
-	leave, err := e.room.enter(rw, r)
+	body, leave, err := e.receive(rw, r)
+	defer leave()
 	if err != nil {
-		cause, status := causeOverloaded, http.StatusServiceUnavailable
-		if errors.Is(err, errTooLarge) {
-			cause, status = causeUnreadable, http.StatusRequestEntityTooLarge
-		}
-		e.metrics.failedOpen(e.name, cause)
-		e.log.Info("Admission review not taken", "why", err.Error(), "contentLength", r.ContentLength)
-		http.Error(rw, err.Error(), status)
+		e.refuse(rw, r, err)
 		return
 	}
-	defer leave()
-	read := false
-	e.review.ServeHTTP(rw, r.WithContext(context.WithValue(r.Context(), reached{}, &read)))
-	if !read {
-		e.metrics.failedOpen(e.name, causeUnreadable)
-		e.log.Info("Admission review unreadable", "contentLength", r.ContentLength)
+	request, err := admissionreview.Read(body)
+	if err != nil {
+		e.refuse(rw, r, err)
+		return
+	}
+	req := admission.Request{AdmissionRequest: request}
+	response := e.Handle(r.Context(), req)
+	if err := response.Complete(req); err != nil {
+		e.log.Error(err, "Answer not complete")
+	}
+	review := admissionv1.AdmissionReview{Response: &response.AdmissionResponse}
+	review.SetGroupVersionKind(admissionv1.SchemeGroupVersion.WithKind("AdmissionReview"))
+	rw.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(rw).Encode(review); err != nil {
+		e.log.V(1).Info("Answer not taken", "why", err.Error()) // the client has gone
 	}
 }
 
-// Handle answers one request: with a verdict, or by letting it pass.
-func (e *endpoint) Handle(ctx context.Context, req admission.Request) admission.Response {
-	if read, ok := ctx.Value(reached{}).(*bool); ok {
-		*read = true
+var (
+	errMethod      = errors.New("use POST")
+	errContentType = errors.New("use Content-Type: application/json")
+)
+
+// receive returns the body of a request. leave has to be called when nothing of
+// it is used any more.
+func (e *endpoint) receive(rw http.ResponseWriter, r *http.Request) (body []byte, leave func(), err error) {
+	leave = func() {}
+	if r.Method != http.MethodPost {
+		return nil, leave, errMethod
 	}
+	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
+		return nil, leave, errContentType
+	}
+	return e.arrivals.receive(rw, r)
+}
+
+// refuse answers a request that is not looked at.
+func (e *endpoint) refuse(rw http.ResponseWriter, r *http.Request, err error) {
+	cause, status := causeUnreadable, http.StatusBadRequest
+	switch {
+	case errors.Is(err, errMethod):
+		rw.Header().Set("Allow", http.MethodPost)
+		status = http.StatusMethodNotAllowed
+	case errors.Is(err, errContentType):
+		status = http.StatusUnsupportedMediaType
+	case errors.Is(err, errTooLarge):
+		status = http.StatusRequestEntityTooLarge
+	case errors.Is(err, errSlow):
+		cause, status = causeSlow, http.StatusRequestTimeout
+	case errors.Is(err, room.ErrFull), errors.Is(err, room.ErrEvicted):
+		cause, status = causeOverloaded, http.StatusServiceUnavailable
+	}
+	e.metrics.failedOpen(e.name, cause)
+	e.log.Info("Admission review not taken", "why", err.Error(), "contentLength", r.ContentLength, "from", address(r))
+	if r.ProtoMajor == 1 {
+		rw.Header().Set("Connection", "close") // rather than to read what is left of the body
+	}
+	http.Error(rw, err.Error(), status)
+}
+
+// Handle answers one request: with a verdict, or by letting it pass.
+func (e *endpoint) Handle(_ context.Context, req admission.Request) admission.Response {
 	v, err := e.try(req)
 
 	log := e.log.WithValues("kind", req.Kind.Kind, "namespace", req.Namespace, "name", req.Name, "operation", req.Operation)

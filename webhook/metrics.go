@@ -22,6 +22,7 @@ const (
 	causePanic      = "panic"
 	causeError      = "error"      // an object that cannot be decoded, above all
 	causeUnreadable = "unreadable" // a review that is none, or too large
+	causeSlow       = "slow"       // a review that did not arrive in time
 	causeOverloaded = "overloaded"
 )
 

@@ -4,12 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/validation"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
+	"k8s-reloader/reloader/excerpt"
 	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/record"
@@ -21,7 +21,7 @@ func (w *Webhook) mutateWorkload(req admission.Request) (verdict, error) {
 	if !changes(req) {
 		return verdict{}, nil
 	}
-	a, err := decode(req)
+	a, err := w.decode(req)
 	if err != nil {
 		return verdict{}, err
 	}
@@ -64,6 +64,9 @@ func (w *Webhook) record(req admission.Request, a *admitted) (text, result strin
 	if meta.Name == "" {
 		return "", "", nil
 	}
+	if len(a.updated.Raw.Template) > maxTemplate {
+		return "", recordTooLarge, nil
+	}
 	hash, err := a.updated.TemplateHash(w.settings.Keys)
 	if err != nil {
 		return "", "", err
@@ -80,27 +83,27 @@ func (w *Webhook) record(req admission.Request, a *admitted) (text, result strin
 	if err != nil {
 		return "", "", fmt.Errorf("encode record: %w", err)
 	}
-	if !hasRoom(meta.Annotations, w.settings.Keys.Index, text) {
+	if !hasRoom(a.updated, w.settings.Keys.Index, text) {
 		return "", recordTooLarge, nil
 	}
 	return text, "", nil
 }
+
+// maxTemplate is the length of the largest pod template that gets a record.
+// Hashing a template takes a multiple of its length, and no API server stores
+// much larger ones.
+const maxTemplate = 512 << 10
 
 // roomForOthers is what a record leaves of the size that annotations may have
 // together: for webhooks after ours, and for the controllers, which hand
 // annotations on to what they create and add their own.
 const roomForOthers = 16 << 10
 
-// hasRoom reports whether annotations may take the record. The API server would
-// refuse the object otherwise, for a fault of ours.
-func hasRoom(annotations map[string]string, key, text string) bool {
-	size := len(key) + len(text) + roomForOthers
-	for k, v := range annotations {
-		if k != key {
-			size += len(k) + len(v)
-		}
-	}
-	return size <= validation.TotalAnnotationSizeLimitB
+// hasRoom reports whether a workload's annotations may take the record. The API
+// server would refuse the object otherwise, for a fault of ours.
+func hasRoom(m *kind.Manifest, key, text string) bool {
+	others := excerpt.Length(m.Raw.Annotations, key)
+	return others+len(key)+len(text)+roomForOthers <= validation.TotalAnnotationSizeLimitB
 }
 
 // encodeForGeneration returns the record made for the generation that the
@@ -109,7 +112,7 @@ func hasRoom(annotations map[string]string, key, text string) bool {
 // generation, leaving it as it is does not.
 func (w *Webhook) encodeForGeneration(r record.Record, a *admitted) (string, error) {
 	key := w.settings.Keys.Index
-	generation := a.kind.Generation(a.old, withRecordOf(a.updated, a.old, key))
+	generation := a.kind.Generation(a.old, a.updated, key)
 	text, err := r.WithGeneration(generation).Encode()
 	if err != nil {
 		return "", err
@@ -130,31 +133,6 @@ func (w *Webhook) encodeForGeneration(r record.Record, a *admitted) (string, err
 		return before, nil
 	}
 	return r.WithGeneration(generation + 1).Encode()
-}
-
-// withRecordOf returns updated with the record of old, so that comparing the
-// two tells what changes beside it.
-func withRecordOf(updated, old *kind.Manifest, key string) *kind.Manifest {
-	if old == nil {
-		return updated
-	}
-	text, ok := old.Meta.Annotations[key]
-	if now, still := updated.Meta.Annotations[key]; ok == still && now == text {
-		return updated
-	}
-	meta := *updated.Meta
-	meta.Annotations = maps.Clone(meta.Annotations)
-	if !ok {
-		delete(meta.Annotations, key)
-	} else {
-		if meta.Annotations == nil {
-			meta.Annotations = make(map[string]string, 1)
-		}
-		meta.Annotations[key] = text
-	}
-	same := *updated
-	same.Meta = &meta
-	return &same
 }
 
 // operation is one step of a JSON patch.

@@ -19,7 +19,7 @@ func (w *Webhook) validateWorkload(req admission.Request) (verdict, error) {
 	if !changes(req) {
 		return verdict{}, nil
 	}
-	a, err := decode(req)
+	a, err := w.decode(req)
 	if err != nil {
 		return verdict{}, err
 	}
@@ -51,7 +51,7 @@ func (w *Webhook) unrecorded(req admission.Request, a *admitted) []reloader.Prob
 		Namespace:  req.Namespace,
 		Name:       a.updated.Meta.Name,
 		UID:        cmp.Or(a.uid(), string(a.updated.Meta.UID)), // set by now
-		Generation: a.kind.Generation(a.old, a.updated),
+		Generation: a.kind.Generation(a.old, a.updated, ""),
 	}, w.settings.Keys); err != nil {
 		return nil
 	}

@@ -30,10 +30,10 @@ type Options struct {
 	Log logr.Logger
 	// Metrics receives the collectors. Nil: nothing is exported.
 	Metrics prometheus.Registerer
-	// MaxBytes bounds the reviews that are worked on at a time, by their size in
+	// MaxBytes bounds the memory of the reviews that are worked on at a time, in
 	// bytes; what comes in beyond that waits for a second and is then let pass
-	// unchecked. Zero: DefaultMaxBytes. Less than the largest review counts as
-	// that.
+	// unchecked. Zero: DefaultMaxBytes. Less than the largest review needs counts
+	// as that.
 	MaxBytes int64
 }
 
@@ -73,7 +73,9 @@ type Webhook struct {
 	mode     policy.Mode
 	log      logr.Logger
 	metrics  *metrics
-	room     *room
+	arrivals *arrivals
+	// relevant tells which annotations and labels are looked at.
+	relevant func(key []byte) bool
 }
 
 // New returns a Webhook. It starts nothing and reads nothing; the error is
@@ -87,7 +89,10 @@ func New(o Options) (*Webhook, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Webhook{settings: o.Settings, mode: o.Mode, log: o.Log, metrics: m, room: newRoom(o.MaxBytes)}, nil
+	return &Webhook{
+		settings: o.Settings, mode: o.Mode, log: o.Log, metrics: m,
+		arrivals: newArrivals(o.MaxBytes), relevant: o.Settings.Keys.Relevant(),
+	}, nil
 }
 
 // Registrar is where endpoints are served: controller-runtime's

@@ -36,18 +36,18 @@ func changes(req admission.Request) bool {
 }
 
 // decode reads the workload of a request.
-func decode(req admission.Request) (*admitted, error) {
+func (w *Webhook) decode(req admission.Request) (*admitted, error) {
 	k, ok := kind.ByGroupKind(req.Kind.Group, req.Kind.Kind)
 	if !ok {
 		return nil, errKind
 	}
-	updated, err := k.Decode(req.Object.Raw)
+	updated, err := k.Excerpt(req.Object.Raw, w.relevant)
 	if err != nil {
 		return nil, fmt.Errorf("new object: %w", err)
 	}
 	a := &admitted{kind: k, updated: updated}
 	if req.Operation == admissionv1.Update {
-		if a.old, err = k.Decode(req.OldObject.Raw); err != nil {
+		if a.old, err = k.Excerpt(req.OldObject.Raw, w.relevant); err != nil {
 			return nil, fmt.Errorf("old object: %w", err)
 		}
 	}

@@ -60,10 +60,10 @@ func (p *pair) values(outer, name string, outermost bool) bool {
 	if kind != p.b.decoder.PeekKind() {
 		return false
 	}
-	switch kind {
-	case '{':
+	if kind == '{' {
 		return p.objects(name, outermost)
-	case '[':
+	}
+	if kind == '[' {
 		return p.arrays(outer, name)
 	}
 	a, errA := p.a.decoder.ReadValue()
@@ -138,12 +138,10 @@ func (s *side) more() bool {
 
 // absent reports whether the next value is a null or an empty array.
 func (s *side) absent() bool {
-	switch s.decoder.PeekKind() {
-	case 'n':
-		return true
-	case '[':
+	kind := s.decoder.PeekKind()
+	if kind == '[' {
 		rest := bytes.TrimLeft(s.text[s.decoder.InputOffset():], ":,"+space)
 		return len(rest) > 0 && bytes.HasPrefix(bytes.TrimLeft(rest[1:], space), []byte("]"))
 	}
-	return false
+	return kind == 'n'
 }

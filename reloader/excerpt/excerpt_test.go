@@ -100,7 +100,7 @@ func TestWhatIsNotTakenCostsNoMemory(t *testing.T) {
 }
 
 func TestEqual(t *testing.T) {
-	same := func(outer, name string, a, b []byte) bool {
+	same := func(outer, _ string, a, b []byte) bool {
 		return outer == "limits" && strings.TrimLeft(string(a), "0") == strings.TrimLeft(string(b), "0")
 	}
 	strict, loose := Comparison{}, Comparison{Loose: true, Same: same}

@@ -99,8 +99,7 @@ func (t *taker) value(f *Field) bool {
 }
 
 func (t *taker) scalar() bool {
-	switch t.decoder.PeekKind() {
-	case '{', '[':
+	if kind := t.decoder.PeekKind(); kind == '{' || kind == '[' {
 		t.fail(ErrShape)
 		return false
 	}

@@ -28,7 +28,6 @@ func cronJob() Kind {
 				Template:     &o.Spec.JobTemplate.Spec.Template,
 				TemplatePath: "spec.jobTemplate.spec.template",
 				Progress:     Idle,
-				spec:         &o.Spec,
 				object:       o,
 			}
 		},

@@ -50,7 +50,6 @@ func customManifest(k reloader.WorkloadKind, object runtime.Object, spec, status
 		Meta:         new(metav1.ObjectMeta),
 		Template:     new(corev1.PodTemplateSpec),
 		TemplatePath: templatePath,
-		spec:         o.Object["spec"],
 		object:       o,
 	}
 	for field, into := range map[string]any{"metadata": m.Meta, "spec": spec, "status": status} {

@@ -22,7 +22,6 @@ func daemonSet() Kind {
 				TemplatePath: templatePath,
 				OnDelete:     o.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType,
 				Progress:     daemonSetProgress(o),
-				spec:         &o.Spec,
 				object:       o,
 			}
 		},

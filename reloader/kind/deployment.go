@@ -23,7 +23,6 @@ func deployment() Kind {
 				Template:     &o.Spec.Template,
 				TemplatePath: templatePath,
 				Progress:     deploymentProgress(o),
-				spec:         &o.Spec,
 				object:       o,
 			}
 		},

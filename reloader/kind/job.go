@@ -27,7 +27,6 @@ func job() Kind {
 				Template:     ownTemplate(o),
 				TemplatePath: templatePath,
 				Progress:     Idle,
-				spec:         &o.Spec,
 				object:       o,
 			}
 		},

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -40,8 +39,6 @@ type Manifest struct {
 	// Raw is what it was read from; empty if that was no JSON.
 	Raw Raw
 
-	// spec is the whole spec, for comparison with another of its kind.
-	spec any
 	// object is what the manifest was made from.
 	object runtime.Object
 }
@@ -123,25 +120,6 @@ func (k Kind) Decode(raw []byte) (*Manifest, error) {
 // generation, as it does on Deployments, which hand them on to their
 // ReplicaSets.
 func (k Kind) CountsAnnotations() bool { return k.annotationsCount }
-
-// Generation returns the metadata.generation that the API server will give to
-// updated when it replaces old, both as admission sees them; old is nil on
-// create. See PrepareForCreate and PrepareForUpdate of the kinds in
-// k8s.io/kubernetes/pkg/registry/{apps,batch}; a custom resource follows
-// apiextensions-apiserver/pkg/registry/customresource, and OpenShift's
-// DeploymentConfig does the same.
-func (k Kind) Generation(old, updated *Manifest) int64 {
-	if old == nil {
-		return 1
-	}
-	if !apiequality.Semantic.DeepEqual(old.spec, updated.spec) {
-		return old.Meta.Generation + 1
-	}
-	if k.annotationsCount && !apiequality.Semantic.DeepEqual(old.Meta.Annotations, updated.Meta.Annotations) {
-		return old.Meta.Generation + 1
-	}
-	return old.Meta.Generation
-}
 
 // withoutInput keeps a decoding error from carrying values of the object into
 // a log or an answer.

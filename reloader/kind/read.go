@@ -14,12 +14,6 @@ import (
 	"k8s-reloader/reloader/record"
 )
 
-// Raw are parts of a workload's JSON as they stand. They are nil where there
-// are none.
-type Raw struct {
-	Template []byte
-}
-
 // Read reads the JSON of one object of the kind. What is not what the kind
 // promises is told by Unreadable. The error never quotes the input.
 func (k Kind) Read(raw []byte) (*Manifest, error) {

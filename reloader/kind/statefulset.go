@@ -23,7 +23,6 @@ func statefulSet() Kind {
 				TemplatePath: templatePath,
 				OnDelete:     o.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType,
 				Progress:     statefulSetProgress(o),
-				spec:         &o.Spec,
 				object:       o,
 			}
 		},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/excerpt"
 	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/reference"
@@ -33,8 +34,15 @@ func Workload(m *kind.Manifest, s policy.Settings) []reloader.Problem {
 	}, s)
 }
 
-// Source judges the JSON of a source. Nothing but labels and annotations is
-// decoded.
+// maxMetadata is what is taken of a source at most, in bytes of memory, and
+// keyCost what one annotation takes of that besides its text.
+const (
+	maxMetadata = 2 << 20
+	keyCost     = 200
+)
+
+// Source judges the JSON of a source. Nothing but labels and annotations of ours
+// is decoded.
 func Source(source reloader.SourceKind, raw []byte, s policy.Settings) ([]reloader.Problem, error) {
 	var object struct {
 		Metadata struct {
@@ -42,7 +50,15 @@ func Source(source reloader.SourceKind, raw []byte, s policy.Settings) ([]reload
 			Annotations map[string]string `json:"annotations"`
 		} `json:"metadata"`
 	}
-	if err := json.Unmarshal(raw, &object); err != nil {
+	keys := s.Keys.Relevant()
+	taken, err := excerpt.Take(raw, excerpt.Field{Members: []excerpt.Member{excerpt.Object("metadata",
+		excerpt.Map("labels", keyCost, keys),
+		excerpt.Map("annotations", keyCost, keys),
+	)}}, maxMetadata)
+	if err != nil {
+		return nil, fmt.Errorf("decode %s: %w", source, err)
+	}
+	if err := json.Unmarshal(taken.JSON, &object); err != nil {
 		return nil, fmt.Errorf("decode %s: %w", source, errMetadata)
 	}
 	return policy.JudgeSource(source, object.Metadata.Labels, object.Metadata.Annotations, s), nil

@@ -25,7 +25,7 @@ func TestObject(t *testing.T) {
 		"a workload":                       {"apps", "Deployment", misplaced, []reloader.Reason{reloader.ReasonKeyMisplaced}, ""},
 		"a workload that is none":          {"apps", "DaemonSet", broken, nil, `decode DaemonSet: field "metadata.annotations" does not hold a map[string]string`},
 		"a source":                         {"", "Secret", misplaced, []reloader.Reason{reloader.ReasonValueNotBoolean}, ""},
-		"a source that is none":            {"", "ConfigMap", broken, nil, "decode ConfigMap: metadata cannot be decoded"},
+		"a source that is none":            {"", "ConfigMap", broken, nil, "decode ConfigMap: metadata.annotations: the field holds another kind of value"},
 		"a SecretProviderClass":            {"secrets-store.csi.x-k8s.io", "SecretProviderClass", `{}`, nil, ""},
 		"a source's name in another group": {"example.com", "Secret", misplaced, nil, "kind is not judged"},
 		"a workload's in another group":    {"example.com", "Deployment", misplaced, nil, "kind is not judged"},
