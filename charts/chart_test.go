@@ -176,6 +176,8 @@ func TestObjects(t *testing.T) {
 		"Secret demo-reloader-webhook-certificate",
 		"Service demo-reloader-webhook",
 		"ServiceAccount demo-reloader-webhook",
+		"ValidatingAdmissionPolicy demo-reloader-webhook-ca-only",
+		"ValidatingAdmissionPolicyBinding demo-reloader-webhook-ca-only",
 		"ValidatingWebhookConfiguration demo-reloader-webhook",
 	}
 	assert.ElementsMatch(t, slices.Concat(engine, webhook), render(t).keys())

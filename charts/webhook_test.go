@@ -1,6 +1,7 @@
 package charts_test
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -81,6 +83,9 @@ func selectors(t *testing.T, list []runtime.Object) (namespaces, objects []*meta
 				namespaces, objects = append(namespaces, w.NamespaceSelector), append(objects, w.ObjectSelector)
 			}
 		case *admissionregistrationv1.ValidatingAdmissionPolicy:
+			if strings.Contains(o.Name, "-ca-only") {
+				continue // about the webhook itself, which no namespace is asked for
+			}
 			names = append(names, o.Name)
 			namespaces, objects = append(namespaces, o.Spec.MatchConstraints.NamespaceSelector), append(objects, o.Spec.MatchConstraints.ObjectSelector)
 		}
@@ -341,7 +346,38 @@ func TestTheAdmissionPolicyFollowsTheMode(t *testing.T) {
 		rendered := render(t, "webhook.admissionPolicy.enabled=true", "webhook.mode="+off)
 		assert.Contains(t, webhookArgs(t, rendered), "--admission=off")
 		for _, key := range rendered.keys() {
-			assert.NotContains(t, key, "ValidatingAdmissionPolicy")
+			if !strings.HasSuffix(key, "-ca-only") {
+				assert.NotContains(t, key, "ValidatingAdmissionPolicy")
+			}
 		}
+	}
+}
+
+// The policy goes with the right that it pins.
+func TestTheWebhooksRightToPatchIsPinned(t *testing.T) {
+	tests := map[string]struct {
+		rendered objects
+		cluster  string // the name of what is in no namespace
+		want     bool
+	}{
+		"by default":                    {rendered: render(t), cluster: "demo-reloader-webhook", want: true},
+		"in watched namespaces alone":   {rendered: render(t, "reloader.watchGlobally=false"), cluster: "demo-reloader-webhook.system", want: true},
+		"not if cert-manager publishes": {rendered: withCertManager(t), cluster: "demo-reloader-webhook"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			role := get[*rbacv1.ClusterRole](t, tc.rendered, "ClusterRole "+tc.cluster)
+			assert.Equal(t, tc.want, slices.ContainsFunc(role.Rules, func(r rbacv1.PolicyRule) bool { return slices.Contains(r.Verbs, "patch") }))
+			if !tc.want {
+				assert.NotContains(t, tc.rendered, "ValidatingAdmissionPolicy "+tc.cluster+"-ca-only")
+				return
+			}
+			pin := get[*admissionregistrationv1.ValidatingAdmissionPolicy](t, tc.rendered, "ValidatingAdmissionPolicy "+tc.cluster+"-ca-only")
+			assert.Equal(t, admissionregistrationv1.Fail, *pin.Spec.FailurePolicy)
+			assert.Equal(t, "request.userInfo.username == 'system:serviceaccount:system:demo-reloader-webhook'", pin.Spec.MatchConditions[0].Expression)
+			binding := get[*admissionregistrationv1.ValidatingAdmissionPolicyBinding](t, tc.rendered, "ValidatingAdmissionPolicyBinding "+pin.Name)
+			assert.Equal(t, pin.Name, binding.Spec.PolicyName)
+			assert.Equal(t, []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny}, binding.Spec.ValidationActions)
+		})
 	}
 }

@@ -31,6 +31,11 @@ may stand in several, if each watches its own.
 {{- end -}}
 {{- end -}}
 
+{{/* The policy that pins what the webhook may change in its configurations. */}}
+{{- define "reloader.pinName" -}}
+{{- printf "%s-ca-only" (include "reloader.webhookClusterName" .) -}}
+{{- end -}}
+
 {{/* What is done about mistakes. YAML takes off without quotes for false. */}}
 {{- define "reloader.webhookMode" -}}
 {{- eq (toString .Values.webhook.mode) "false" | ternary "off" .Values.webhook.mode -}}
