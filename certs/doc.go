@@ -24,7 +24,8 @@
 //
 // There is no leader. Each replica does the same work, and every write is bound
 // to the resourceVersion that it was decided on. Who loses reads again and takes
-// what the winner wrote.
+// what the winner wrote. Replicas agree on the time, too: with a ServerClock it is
+// the API server's, so that one whose clock is years ahead renews nothing.
 //
 // # Order
 //

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/utils/clock"
 
 	"k8s-reloader/certs"
 	"k8s-reloader/reloader/api"
@@ -103,6 +104,8 @@ func (f *webhookFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	serverTime := certs.NewServerClock(clock.RealClock{}, log)
+	to.config.Wrap(serverTime.Transport)
 	clients, err := kubernetes.NewForConfig(to.config)
 	if err != nil {
 		return fmt.Errorf("set up the API clients: %w", err)
@@ -122,6 +125,7 @@ func (f *webhookFlags) run(cmd *cobra.Command) error {
 		LeafLifetime:             f.validity,
 		CALifetime:               f.caValidity,
 		FieldManager:             "reloader-webhook",
+		Clock:                    serverTime,
 		Log:                      log,
 	})
 	if err != nil {
