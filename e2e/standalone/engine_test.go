@@ -39,6 +39,13 @@ func (r *reports) count(w reloader.Workload) int {
 	return r.reloaded[w]
 }
 
+// failures returns how many attempts were refused.
+func (r *reports) failures() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failed
+}
+
 func (r *reports) Reloaded(of report.Reload) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

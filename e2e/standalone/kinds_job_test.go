@@ -174,7 +174,7 @@ func TestAJobThatHasEndedRunsAgainIfAskedTo(t *testing.T) {
 // Whatever a process that dies has done of a replacement, the next one brings
 // it to its end, and makes no second of it.
 func TestAJobIsNeverLostWhateverDies(t *testing.T) {
-	steps := []string{"the carrier", "the announcement", "the end of the old one", "the word of its end", "the new one", "the end of the carrier"}
+	steps := []string{"the trial", "the carrier", "the announcement", "the end of the old one", "the word of its end", "the new one", "the end of the carrier"}
 	for writes, step := range steps {
 		for _, arrives := range []bool{false, true} {
 			t.Run(fmt.Sprintf("at %s, which arrives: %v", step, arrives), func(t *testing.T) {
@@ -184,7 +184,7 @@ func TestAJobIsNeverLostWhateverDies(t *testing.T) {
 				w := migration(ns, nil)
 				old := w.create(t)
 				life := newLife(t, ns)
-				first := life.start(t, &faulty{writes: writes, arrives: arrives, on: "/jobs"})
+				first := life.start(t, &faulty{writes: writes, arrives: arrives, on: exchangeWrites})
 				edit(t, ns, "settings", "2")
 				first.dies(t)
 
@@ -195,9 +195,21 @@ func TestAJobIsNeverLostWhateverDies(t *testing.T) {
 					all := listed(t, reloader.Job, ns)
 					return len(all) != 1 || all[0].GetUID() != now.GetUID()
 				}, "it is not replaced twice")
+				assert.Empty(t, carriers(t, ns))
 			})
 		}
 	}
+}
+
+// exchangeWrites are the resources that the exchange of a Job writes to.
+const exchangeWrites = "/jobs /controllerrevisions"
+
+// carriers are what holds Jobs that are to take the place of others.
+func carriers(t *testing.T, ns string) []unstructured.Unstructured {
+	t.Helper()
+	list, err := resources(t, kind.CarrierResource(), ns).List(t.Context(), metav1.ListOptions{LabelSelector: kind.CarrierSelector()})
+	require.NoError(t, err)
+	return list.Items
 }
 
 // policyAgainst has the API server deny the creation of Jobs in a namespace.
@@ -262,14 +274,16 @@ func TestAJobThatIsDeniedInBetweenIsThereInTheEnd(t *testing.T) {
 	edit(t, ns, "settings", "1")
 	w := migration(ns, nil)
 	old := w.create(t)
-	lift := policyAgainst(t, ns, "object.metadata.name != 'migrate' && object.metadata.name != 'migrate-probe'")
+	w.patch(t, `{"metadata":{"finalizers":["example.com/wait"]}}`)
 	life := newLife(t, ns)
 	first := life.start(t, nil)
 	edit(t, ns, "settings", "2")
-	require.Eventually(t, func() bool {
-		all := listed(t, reloader.Job, ns)
-		return len(all) == 1 && all[0].GetName() != "migrate"
-	}, soon, often, "the carrier is what is left")
+	require.Eventually(t, func() bool { return w.read(t).GetDeletionTimestamp() != nil }, soon, often)
+	lift := policyAgainst(t, ns, "false")
+	release(t, w)
+	require.Eventually(t, func() bool { return first.failures() > 0 }, soon, often, "it is told")
+	assert.Empty(t, listed(t, reloader.Job, ns))
+	assert.Len(t, carriers(t, ns), 1, "the carrier is what is left")
 	first.stop(t)
 
 	lift()
@@ -289,15 +303,15 @@ func TestAJobThatSomebodyElseDeletesStaysDeleted(t *testing.T) {
 	w.create(t)
 	life := newLife(t, ns)
 	// It dies with a carrier that has announced nothing.
-	first := life.start(t, &faulty{writes: 0, arrives: true, on: "/jobs"})
+	first := life.start(t, &faulty{writes: 1, arrives: true, on: exchangeWrites})
 	edit(t, ns, "settings", "2")
 	first.dies(t)
-	require.Len(t, listed(t, reloader.Job, ns), 2)
+	require.Len(t, carriers(t, ns), 1)
 	w.delete(t)
 	require.Eventually(t, func() bool { return gone(t, w) }, soon, often)
 
 	life.start(t, nil)
-	require.Eventually(t, func() bool { return len(listed(t, reloader.Job, ns)) == 0 }, soon, often)
+	require.Eventually(t, func() bool { return len(carriers(t, ns)) == 0 }, soon, often)
 	never(t, func() bool { return len(listed(t, reloader.Job, ns)) > 0 })
 }
 
@@ -358,8 +372,9 @@ func TestPodsOfTwoJobsNeverRunSideBySide(t *testing.T) {
 	assert.Equal(t, 1, r.count(w.key()))
 }
 
-// A quota that the Job fills leaves no room for its replacement.
-func TestAJobWithoutRoomForAnotherIsLeftAlone(t *testing.T) {
+// A quota that the Job fills has room for the one that takes its place.
+func TestAJobThatFillsItsQuotaIsReplaced(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "job-quota")
 	edit(t, ns, "settings", "1")
 	w := migration(ns, nil)
@@ -375,13 +390,8 @@ func TestAJobWithoutRoomForAnotherIsLeftAlone(t *testing.T) {
 		used := q.Status.Used["count/jobs.batch"]
 		return used.Value() == 1
 	}, 30*time.Second, often)
-	_, r := startEngine(t)
-	edit(t, ns, "settings", "2")
-	require.Eventually(t, func() bool {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		return r.failed > 0
-	}, soon, often)
-	assert.Equal(t, old.GetUID(), w.read(t).GetUID())
-	assert.Len(t, listed(t, reloader.Job, ns), 1)
+	_, r := startEngine(t, within(ns))
+	requireReload(t, r, w.key(), func() { edit(t, ns, "settings", "2") })
+	replaced(t, w, old.GetUID())
+	assert.Zero(t, r.failures())
 }

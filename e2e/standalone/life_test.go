@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -109,7 +110,7 @@ func (p *process) dies(t *testing.T) {
 type faulty struct {
 	// writes come through before.
 	writes int
-	// on is the resource whose writes count, and what belongs to it.
+	// on are the resources whose writes count, and what belongs to them.
 	on string
 	// arrives is true if the API server gets the last of them.
 	arrives bool
@@ -129,7 +130,7 @@ var errDead = errors.New("the process has died")
 func (f *faulty) RoundTrip(r *http.Request) (*http.Response, error) {
 	f.mu.Lock()
 	last := false
-	if r.Method != http.MethodGet && strings.Contains(r.URL.Path, f.on) && !f.dead {
+	if r.Method != http.MethodGet && slices.ContainsFunc(strings.Fields(f.on), func(part string) bool { return strings.Contains(r.URL.Path, part) }) && !f.dead {
 		last = f.seen == f.writes
 		f.seen++
 	}

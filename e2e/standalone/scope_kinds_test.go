@@ -11,7 +11,8 @@ import (
 
 func TestIgnoredKindsOfWorkloadAreLeftAlone(t *testing.T) {
 	rights := append(writing(),
-		may("batch", "jobs", "get", "list", "watch", "create", "patch", "delete"),
+		may("batch", "jobs", "get", "list", "watch", "create", "delete"),
+		may("apps", "controllerrevisions", "get", "list", "watch", "create", "patch", "delete"),
 		may("batch", "cronjobs", "get", "list", "watch", "patch"),
 	)
 	tests := map[string]struct {

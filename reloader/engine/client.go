@@ -173,10 +173,14 @@ func (a apis) request(verb string, k kind.Kind) *rest.Request {
 // read starts a request that reads workloads of a kind.
 func (c *client) read(k kind.Kind) *rest.Request { return c.reads.request(http.MethodGet, k) }
 
-// write starts a request that writes one. A deadline of ctx is the API server's,
-// too: what it has not done by then it does not do any more.
+// write starts a request that writes one. What the API server has not done by the
+// deadline of ctx it does not do any more.
 func (c *client) write(ctx context.Context, verb string, k kind.Kind) *rest.Request {
-	request := c.writes.request(verb, k)
+	return within(ctx, c.writes.request(verb, k))
+}
+
+// within gives the deadline of ctx to the API server, too.
+func within(ctx context.Context, request *rest.Request) *rest.Request {
 	if deadline, ok := ctx.Deadline(); ok {
 		request.Timeout(max(time.Millisecond, time.Until(deadline)))
 	}
@@ -287,6 +291,16 @@ func (c *client) patch(ctx context.Context, k kind.Kind, w reloader.Workload, pt
 
 // createJob returns the metadata of the Job as it was created.
 func (c *client) createJob(ctx context.Context, o *batchv1.Job) (*metav1.PartialObjectMetadata, error) {
+	return c.postJob(ctx, o, metav1.CreateOptions{FieldManager: FieldManager})
+}
+
+// tryJob returns the error that creating the Job would have, but creates none.
+func (c *client) tryJob(ctx context.Context, o *batchv1.Job) error {
+	_, err := c.postJob(ctx, o, metav1.CreateOptions{FieldManager: FieldManager, DryRun: []string{metav1.DryRunAll}})
+	return err
+}
+
+func (c *client) postJob(ctx context.Context, o *batchv1.Job, options metav1.CreateOptions) (*metav1.PartialObjectMetadata, error) {
 	jobs, _ := kind.ByName(reloader.Job)
 	err := canExist(jobs.Resource.GroupResource(), o.Namespace, o.Name)
 	if err != nil {
@@ -294,7 +308,7 @@ func (c *client) createJob(ctx context.Context, o *batchv1.Job) (*metav1.Partial
 	}
 	created := new(metav1.PartialObjectMetadata)
 	err = c.write(ctx, http.MethodPost, jobs).Namespace(o.Namespace).
-		VersionedParams(&metav1.CreateOptions{FieldManager: FieldManager}, metav1.ParameterCodec).
+		VersionedParams(&options, metav1.ParameterCodec).
 		SetHeader("Accept", metadataOnly).Body(o).
 		Do(ctx).Into(created)
 	if err != nil {

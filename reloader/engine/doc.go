@@ -19,7 +19,8 @@
 //   - lookback.go: what changed while no engine ran, by times (births.go, since
 //     when a pod template is there)
 //   - reload.go: one reload per workload (target.go, what it needs; effect.go,
-//     the ways of carrying it out; replace.go, Jobs; lenders.go, borrowed
+//     the ways of carrying it out; replace.go, Jobs, with exchange.go and
+//     carriers.go; jobcarriers.go, of engines before; lenders.go, borrowed
 //     templates; call.go, a webhook instead; attempts.go, when the answer is
 //     lost; fence.go, when the lease is)
 //   - limits.go, rollouts.go (lines.go), rivals.go, pause.go (pauses.go): who has

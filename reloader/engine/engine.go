@@ -56,6 +56,7 @@ type Engine struct {
 	births           *births
 	lenders          *lenders
 	pauses           *pauses
+	carriers         *carriers
 	// rerunFinished lets a Job that has ended be replaced, too.
 	rerunFinished bool
 
@@ -114,6 +115,7 @@ func New(o Options) (*Engine, error) {
 		births:         newBirths(c, o.Log),
 		lenders:        newLenders(),
 		pauses:         newPauses(o.Settings.Keys),
+		carriers:       newCarriers(o.Key),
 		rerunFinished:  o.RerunFinishedJobs,
 		metrics:        o.Metrics,
 		arrivals:       newArrivals(o.Metrics),
@@ -173,7 +175,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	e.intake.watchWorkloads()
 	watching.Go(func() { work(ctx, e, e.queues.namespaces, e.joinNamespace) })
-	if !e.watch(ctx, &watching, e.workloads) {
+	if !e.watch(ctx, &watching, append(e.carrierFeeds(), e.workloads...)) {
 		return nil
 	}
 	// What the lists have brought is complete now: many of the same kind are

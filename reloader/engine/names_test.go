@@ -141,7 +141,7 @@ func TestAnOwnerThatCannotExistIsGone(t *testing.T) {
 	m := &kind.Manifest{Kind: reloader.Job, Meta: &metav1.ObjectMeta{Namespace: "shop", Name: "migration"}}
 	for what, name := range impossible {
 		m.Meta.OwnerReferences = []metav1.OwnerReference{{APIVersion: "batch/v1", Kind: "CronJob", Name: name, UID: "u", Controller: new(true)}}
-		goes, err := e.ownerGoes(t.Context(), m)
+		goes, err := e.ownerGoes(t.Context(), m.Workload(), metav1.GetControllerOf(m.Meta))
 		require.NoError(t, err, what)
 		assert.True(t, goes, what)
 	}

@@ -228,8 +228,9 @@ func (e *Engine) hold(r report.Reload) time.Duration {
 func (e *Engine) refused(it attempt, err error) error {
 	r := it.reload
 	w := r.Workload
+	var stalled stalledError
 	switch {
-	case denied(err), apierrors.IsForbidden(err):
+	case errors.As(err, &stalled), denied(err), apierrors.IsForbidden(err):
 		e.notMade(w, false)
 		e.reporter.Failed(r, reloader.OutcomeStalled, err)
 		return stalledError{err}

@@ -316,4 +316,5 @@ func (e *Engine) forget(w reloader.Workload, since moment) {
 	e.attempts.over(w)
 	e.lenderGone(w, since)
 	e.pauseGone(w)
+	e.carriers.gone(w)
 }

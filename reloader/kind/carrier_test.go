@@ -1,77 +1,259 @@
 package kind
 
 import (
+	"bytes"
 	"encoding/json"
+	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/fingerprint"
 )
 
-const (
-	goodNote   = `{"name":"migration","uid":"u","sources":[{"kind":"ConfigMap","name":"settings"}]}`
-	forgedNote = `{"name":"ghost","uid":"u","ending":true,"gone":"2020-01-01T00:00:00.000000Z","sources":[{"kind":"Nonsense","name":"x"}]}`
-)
+func carrierKey(t testing.TB, fill byte) fingerprint.Key {
+	t.Helper()
+	key, err := fingerprint.NewKey(bytes.Repeat([]byte{fill}, fingerprint.KeySize))
+	require.NoError(t, err)
+	return key
+}
 
-func TestANoteIsWhatWeWriteOrNothing(t *testing.T) {
-	tests := map[string]struct {
-		text string
-		want bool
-	}{
-		"of ours":                   {text: goodNote, want: true},
-		"nothing":                   {text: ""},
-		"no JSON":                   {text: "{"},
-		"another shape":             {text: `[1,2]`},
-		"null":                      {text: `null`},
-		"an unknown kind":           {text: forgedNote},
-		"a kind in other letters":   {text: strings.Replace(goodNote, "ConfigMap", "configmap", 1)},
-		"no kind":                   {text: strings.Replace(goodNote, "ConfigMap", "", 1)},
-		"a kind that is a workload": {text: strings.Replace(goodNote, "ConfigMap", "Job", 1)},
-		"a kind that is a number":   {text: strings.Replace(goodNote, `"ConfigMap"`, "1", 1)},
-		"one good and one bad kind": {text: strings.Replace(goodNote, `[`, `[{"kind":"Secret","name":"a"},{"kind":"","name":"a"},`, 1)},
-		"no source":                 {text: `{"name":"migration","uid":"u","sources":[]}`},
-		"no name":                   {text: strings.Replace(goodNote, "migration", "", 1)},
-		"no UID":                    {text: strings.Replace(goodNote, `"uid":"u"`, `"uid":""`, 1)},
-		"a path for a name":         {text: strings.Replace(goodNote, "migration", "../pods/a", 1)},
-		"dots for a name":           {text: strings.Replace(goodNote, "migration", "..", 1)},
-		"a path for a source":       {text: strings.Replace(goodNote, "settings", "a/b", 1)},
-		"lines in a source's name":  {text: strings.Replace(goodNote, "settings", `a\nFAKE LINE <!channel>`, 1)},
-		"a time that is none":       {text: strings.Replace(goodNote, `"uid"`, `"gone":"soon","uid"`, 1)},
-		"more than we write":        {text: strings.Replace(goodNote, "settings", strings.Repeat("a", maxNote), 1)},
-	}
-	for name, tc := range tests {
+// carrying is the carrier of the replacement of old, as the API server shows it.
+func carrying(t testing.TB, key fingerprint.Key, old *batchv1.Job, step Step) (*appsv1.ControllerRevision, *batchv1.Job) {
+	t.Helper()
+	m, c := job().Manifest(old), changeOf(settingsMark("v1-a"))
+	replacement, err := Replacement(m, c)
+	require.NoError(t, err)
+	carrier, err := NewCarrier(key, m, c.Sources(), replacement, step)
+	require.NoError(t, err)
+	o, err := carrier.Object(key)
+	require.NoError(t, err)
+	o.UID = "carrier"
+	return o, replacement
+}
+
+// announced is the object after a patch.
+func announced(t testing.TB, o *appsv1.ControllerRevision, p Patch, err error) *appsv1.ControllerRevision {
+	t.Helper()
+	require.NoError(t, err)
+	var patch metav1.PartialObjectMetadata
+	require.NoError(t, json.Unmarshal(p.Body, &patch))
+	assert.Equal(t, o.UID, patch.UID, "the precondition")
+	o = o.DeepCopy()
+	o.Annotations[CarrierLabel] = patch.Annotations[CarrierLabel]
+	return o
+}
+
+// assertSame compares Jobs as the API server does, without printing large ones.
+func assertSame(t *testing.T, want, got *batchv1.Job) {
+	t.Helper()
+	assert.True(t, apiequality.Semantic.DeepEqual(want, got), "not the Job that was carried")
+}
+
+func TestACarrierGivesWhatItHolds(t *testing.T) {
+	key := carrierKey(t, 1)
+	for name, with := range standingJobs() {
 		t.Run(name, func(t *testing.T) {
-			o := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{carrierAnnotation: tc.text}}}
-			_, ok := CarrierOf(job().Manifest(o))
-			assert.Equal(t, tc.want, ok)
+			old := standing()
+			with(old)
+			before := old.DeepCopy()
+			o, replacement := carrying(t, key, old, Held)
+			assert.Equal(t, before, old)
+			assert.Equal(t, map[string]string{CarrierLabel: "job"}, o.Labels, "no label of the Job")
+			assert.Len(t, o.Annotations, 1)
+			assert.Nil(t, metav1.GetControllerOf(o))
+			assert.Len(t, o.OwnerReferences, len(old.OwnerReferences))
+
+			// A proxy, or another version of the API, may encode it anew.
+			var decoded map[string]any
+			require.NoError(t, json.Unmarshal(o.Data.Raw, &decoded))
+			again, err := json.Marshal(decoded)
+			require.NoError(t, err)
+			assert.Equal(t, string(o.Data.Raw), string(again), "the data cannot be changed, not even in form")
+
+			c, err := OpenCarrier(key, o)
+			require.NoError(t, err)
+			assert.Equal(t, job().Manifest(old).Workload(), c.Workload())
+			assert.Equal(t, old.UID, c.Replaces())
+			assert.Equal(t, []reloader.Source{settingsMark("").Source}, c.Sources())
+			assert.Equal(t, Held, c.Step())
+			assert.False(t, c.Ends())
+			assertSame(t, replacement, c.Replacement())
+
+			p, err := c.At(Ending, time.Now()).Announce(key)
+			o = announced(t, o, p, err)
+			c, err = OpenCarrier(key, o)
+			require.NoError(t, err)
+			assert.True(t, c.Ends())
+			assert.Zero(t, c.GoneAt())
+			seen := time.Date(2026, 1, 2, 3, 4, 5, 678_901, time.UTC)
+			p, err = c.At(Gone, seen).Announce(key)
+			o = announced(t, o, p, err)
+			c, err = OpenCarrier(key, o)
+			require.NoError(t, err)
+			assert.True(t, c.Ends())
+			assert.True(t, seen.Truncate(time.Microsecond).Equal(c.GoneAt()))
+			assertSame(t, replacement, c.Replacement())
 		})
 	}
 }
 
-func FuzzNote(f *testing.F) {
-	for _, text := range []string{goodNote, forgedNote, "", "{}", `{"name":"..","uid":"u","sources":[{"kind":"Secret","name":"a"}]}`} {
-		f.Add(text)
+// Nobody but an engine with the key has made a carrier that is believed, nor has
+// brought one further, to another place, or back to life.
+func TestForgedCarriersAreNotBelieved(t *testing.T) {
+	key := carrierKey(t, 1)
+	tests := map[string]func(t *testing.T, o *appsv1.ControllerRevision){
+		"no annotation":       func(_ *testing.T, o *appsv1.ControllerRevision) { o.Annotations = nil },
+		"no code":             func(_ *testing.T, o *appsv1.ControllerRevision) { o.Annotations[CarrierLabel] = `{"step":"held"}` },
+		"no step":             func(_ *testing.T, o *appsv1.ControllerRevision) { o.Annotations[CarrierLabel] = `{}` },
+		"an unknown step":     func(_ *testing.T, o *appsv1.ControllerRevision) { edited(o, "held", "done") },
+		"a later step":        func(_ *testing.T, o *appsv1.ControllerRevision) { edited(o, "held", "ending") },
+		"gone without a time": func(_ *testing.T, o *appsv1.ControllerRevision) { edited(o, "held", "gone") },
+		"gone long ago": func(_ *testing.T, o *appsv1.ControllerRevision) {
+			edited(o, `"held"`, `"gone","gone":"2020-01-01T00:00:00.000000Z"`)
+		},
+		"taken":               func(_ *testing.T, o *appsv1.ControllerRevision) { edited(o, "held", "taken") },
+		"a time that is none": func(_ *testing.T, o *appsv1.ControllerRevision) { edited(o, `"held"`, `"held","gone":"soon"`) },
+		"no JSON":             func(_ *testing.T, o *appsv1.ControllerRevision) { o.Annotations[CarrierLabel] = "{" },
+		"null":                func(_ *testing.T, o *appsv1.ControllerRevision) { o.Annotations[CarrierLabel] = "null" },
+		"more than we write": func(_ *testing.T, o *appsv1.ControllerRevision) {
+			o.Annotations[CarrierLabel] += strings.Repeat(" ", maxState)
+		},
+		"another name":         func(_ *testing.T, o *appsv1.ControllerRevision) { o.Name = "web-1111111111" },
+		"another namespace":    func(_ *testing.T, o *appsv1.ControllerRevision) { o.Namespace = "evil" },
+		"no data":              func(_ *testing.T, o *appsv1.ControllerRevision) { o.Data.Raw = nil },
+		"data that are a list": func(_ *testing.T, o *appsv1.ControllerRevision) { o.Data.Raw = []byte("[]") },
+		"another image": func(_ *testing.T, o *appsv1.ControllerRevision) {
+			replaced(o, `{\"name\":\"main\"`, `{\"name\":\"main\",\"image\":\"evil\"`)
+		},
+		"another Job to be deleted": func(_ *testing.T, o *appsv1.ControllerRevision) {
+			replaced(o, `"replaces":"first"`, `"replaces":"second"`)
+		},
+		"other sources": func(_ *testing.T, o *appsv1.ControllerRevision) { replaced(o, `"ConfigMap"`, `"Nonsense"`) },
+		"made with another key": func(t *testing.T, o *appsv1.ControllerRevision) {
+			other, _ := carrying(t, carrierKey(t, 2), standing(), Held)
+			other.Name = o.Name
+			*o = *other
+		},
+		"a copy of one whose Job is ending": func(t *testing.T, o *appsv1.ControllerRevision) {
+			c, err := OpenCarrier(key, o)
+			require.NoError(t, err)
+			p, err := c.At(Ending, time.Time{}).Announce(key)
+			*o = *announced(t, o, p, err)
+			_, err = OpenCarrier(key, o)
+			require.NoError(t, err)
+			o.UID = "copy"
+		},
 	}
-	f.Fuzz(func(t *testing.T, text string) {
-		n, ok := parseNote(text)
-		if !ok {
+	for name, forge := range tests {
+		t.Run(name, func(t *testing.T) {
+			o, _ := carrying(t, key, standing(), Held)
+			before := o.DeepCopy()
+			forge(t, o)
+			require.NotEqual(t, before, o)
+			_, err := OpenCarrier(key, o)
+			require.ErrorIs(t, err, ErrUntrusted)
+		})
+	}
+	t.Run("without a key", func(t *testing.T) {
+		o, _ := carrying(t, key, standing(), Held)
+		o.Annotations[CarrierLabel] = `{"step":"held","code":""}`
+		_, err := OpenCarrier(fingerprint.Key{}, o)
+		require.ErrorIs(t, err, ErrUntrusted)
+	})
+}
+
+func edited(o *appsv1.ControllerRevision, from, to string) {
+	o.Annotations[CarrierLabel] = strings.Replace(o.Annotations[CarrierLabel], from, to, 1)
+}
+
+func replaced(o *appsv1.ControllerRevision, from, to string) {
+	o.Data.Raw = bytes.Replace(o.Data.Raw, []byte(from), []byte(to), 1)
+}
+
+func TestTheNameOfACarrier(t *testing.T) {
+	name := func(fill byte, jobName string, uid types.UID) string {
+		old := standing()
+		old.Name, old.UID = jobName, uid
+		o, _ := carrying(t, carrierKey(t, fill), old, Held)
+		return o.Name
+	}
+	first := name(1, "web", "first")
+	assert.Equal(t, first, name(1, "web", "first"))
+	assert.NotEqual(t, first, name(1, "web", "second"))
+	assert.NotEqual(t, first, name(2, "web", "first"), "nobody knows it before")
+	assert.Len(t, name(1, strings.Repeat("a", 63), "first"), 74)
+}
+
+// A Job that etcd holds has JSON that may be larger than what etcd holds.
+func TestTheLargestJobs(t *testing.T) {
+	letters := []byte("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+/")
+	random := func(n int) string {
+		source := rand.New(rand.NewPCG(1, 2))
+		text := make([]byte, n)
+		for i := range text {
+			text[i] = letters[source.IntN(len(letters))]
+		}
+		return string(text)
+	}
+	tests := map[string]struct {
+		args []string
+		want error
+	}{
+		"1.45 MiB of the same":    {args: []string{strings.Repeat("<", 1485<<10)}},
+		"1.45 MiB of base64":      {args: []string{random(1485 << 10)}},
+		"more than etcd can hold": {args: []string{random(1700 << 10)}, want: ErrTooLarge},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			old := standing()
+			old.Spec.Template.Spec.Containers[0].Args = tc.args
+			m, c := job().Manifest(old), changeOf(settingsMark("v1-a"))
+			replacement, err := Replacement(m, c)
+			require.NoError(t, err)
+			carrier, err := NewCarrier(carrierKey(t, 1), m, c.Sources(), replacement, Held)
+			require.ErrorIs(t, err, tc.want)
+			if tc.want != nil {
+				require.ErrorContains(t, err, "Job shop/web")
+				return
+			}
+			o, err := carrier.Object(carrierKey(t, 1))
+			require.NoError(t, err)
+			o.UID = "carrier"
+			assert.Less(t, len(o.Data.Raw), 1536<<10)
+			opened, err := OpenCarrier(carrierKey(t, 1), o)
+			require.NoError(t, err)
+			assertSame(t, replacement, opened.Replacement())
+		})
+	}
+}
+
+// What does not have the code of an engine is no carrier, and nothing panics.
+func FuzzCarrier(f *testing.F) {
+	key := carrierKey(f, 1)
+	good, _ := carrying(f, key, standing(), Held)
+	f.Add(good.Annotations[CarrierLabel], good.Data.Raw)
+	f.Add(`{"step":"gone","gone":"2020-01-01T00:00:00.000000Z","code":"0"}`, []byte(`{"jobGzip":"H4sIAAAAAAAA/wEAAP//AAAAAAAAAAA=","replaces":"a","sources":[{"kind":"X","name":"/"}]}`))
+	f.Add("", []byte("{}"))
+	f.Fuzz(func(t *testing.T, annotation string, data []byte) {
+		o := good.DeepCopy()
+		o.Annotations[CarrierLabel], o.Data.Raw = annotation, data
+		c, err := OpenCarrier(key, o)
+		if err != nil {
+			require.ErrorIs(t, err, ErrUntrusted)
 			return
 		}
-		for _, s := range (Carrier{object: new(batchv1.Job), note: n}).Sources() {
-			require.Contains(t, reloader.SourceKinds(), s.Kind)
-			require.True(t, canExist(s.Name))
-		}
-		again, err := json.Marshal(n)
+		want, err := OpenCarrier(key, good)
 		require.NoError(t, err)
-		same, ok := parseNote(string(again))
-		require.True(t, ok || len(again) > maxNote, "what was read can be written")
-		if ok {
-			require.Equal(t, n, same)
-		}
+		require.Equal(t, want, c, "only what we made is believed")
 	})
 }

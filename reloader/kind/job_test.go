@@ -13,7 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/fingerprint"
@@ -155,19 +154,8 @@ func standing() *batchv1.Job {
 	}
 }
 
-func TestAReplacementGoesThroughItsCarrier(t *testing.T) {
-	tests := map[string]func(*batchv1.Job){
-		"with a selector that was generated": func(*batchv1.Job) {},
-		"with a selector of its own": func(o *batchv1.Job) {
-			o.Spec.ManualSelector = new(true)
-			o.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}
-			o.Spec.Template.Labels = map[string]string{"app": "web"}
-		},
-		"without owners":                   func(o *batchv1.Job) { o.OwnerReferences = nil },
-		"without labels and annotations":   func(o *batchv1.Job) { o.Labels, o.Annotations, o.Spec.Template.Labels = nil, nil, nil },
-		"that says that it shall not wait": func(o *batchv1.Job) { o.Spec.Suspend = new(false) },
-	}
-	for name, with := range tests {
+func TestWhatReplacesAJob(t *testing.T) {
+	for name, with := range standingJobs() {
 		t.Run(name, func(t *testing.T) {
 			old := standing()
 			with(old)
@@ -177,58 +165,12 @@ func TestAReplacementGoesThroughItsCarrier(t *testing.T) {
 			c.Record = "new"
 			replacement, err := Replacement(m, c)
 			require.NoError(t, err)
-			carried, err := NewCarrier(m, c, replacement)
-			require.NoError(t, err)
 			assert.Equal(t, before, old)
-
-			assert.True(t, *carried.Spec.Suspend)
-			assert.NotEqual(t, "web", carried.Name)
-			assert.True(t, IsCarrier(carried))
-			assert.Nil(t, metav1.GetControllerOf(carried))
-			assert.Len(t, carried.OwnerReferences, len(old.OwnerReferences))
-
-			// The API server adds to it what it adds to every Job.
-			carried.UID = "carrier"
-			if !ptr.Deref(carried.Spec.ManualSelector, false) {
-				carried.Spec.Selector = standing().Spec.Selector
-				if carried.Spec.Template.Labels == nil {
-					carried.Spec.Template.Labels = map[string]string{}
-				}
-				for _, l := range generatedLabels() {
-					carried.Spec.Template.Labels[l] = "carrier"
-				}
-			}
-			carrier, ok := CarrierOf(job().Manifest(carried))
-			require.True(t, ok)
-			assert.Equal(t, m.Workload(), carrier.Workload())
-			assert.Equal(t, old.UID, carrier.Replaces())
-			assert.Equal(t, []reloader.Source{settingsMark("").Source}, carrier.Sources())
-			assert.False(t, carrier.Ending())
-			assert.Equal(t, replacement, carrier.Replacement())
-
-			announced := func(p Patch, err error) Carrier {
-				require.NoError(t, err)
-				var patch metav1.PartialObjectMetadata
-				require.NoError(t, json.Unmarshal(p.Body, &patch))
-				carried.Annotations[carrierAnnotation] = patch.Annotations[carrierAnnotation]
-				carrier, ok := CarrierOf(job().Manifest(carried))
-				require.True(t, ok)
-				return carrier
-			}
-			carrier = announced(carrier.AnnounceEnd())
-			assert.True(t, carrier.Ending())
-			assert.Zero(t, carrier.Gone())
-			assert.Equal(t, replacement, carrier.Replacement())
-			seen := time.Date(2026, 1, 2, 3, 4, 5, 678_000, time.UTC)
-			carrier = announced(carrier.AnnounceGone(seen))
-			assert.True(t, carrier.Ending())
-			assert.True(t, seen.Equal(carrier.Gone()))
-			assert.Equal(t, replacement, carrier.Replacement())
-
 			assert.Equal(t, "new", replacement.Annotations[policy.DefaultKeys().Index])
 			assert.Empty(t, replacement.UID)
 			assert.Empty(t, replacement.ResourceVersion)
 			assert.Empty(t, replacement.Finalizers)
+			assert.Empty(t, replacement.ManagedFields)
 			assert.Empty(t, replacement.Status)
 			for _, owner := range replacement.OwnerReferences {
 				assert.Nil(t, owner.BlockOwnerDeletion)
@@ -238,6 +180,27 @@ func TestAReplacementGoesThroughItsCarrier(t *testing.T) {
 			require.NoError(t, err)
 			assert.Nil(t, again, "it has the marks")
 		})
+	}
+}
+
+// standingJobs are changes of standing.
+func standingJobs() map[string]func(*batchv1.Job) {
+	return map[string]func(*batchv1.Job){
+		"with a selector that was generated": func(*batchv1.Job) {},
+		"with a selector of its own": func(o *batchv1.Job) {
+			o.Spec.ManualSelector = new(true)
+			o.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}
+			o.Spec.Template.Labels = map[string]string{"app": "web"}
+		},
+		"without owners":                   func(o *batchv1.Job) { o.OwnerReferences = nil },
+		"without labels and annotations":   func(o *batchv1.Job) { o.Labels, o.Annotations, o.Spec.Template.Labels = nil, nil, nil },
+		"that says that it shall not wait": func(o *batchv1.Job) { o.Spec.Suspend = new(false) },
+		"with letters that JSON escapes": func(o *batchv1.Job) {
+			o.Spec.Template.Spec.Containers[0].Args = []string{`<a & "b">`, "\u2028\n\\", "ü"}
+		},
+		"so large that it is compressed": func(o *batchv1.Job) {
+			o.Spec.Template.Spec.Containers[0].Args = []string{strings.Repeat("<", 1<<20), "&"}
+		},
 	}
 }
 
@@ -260,23 +223,6 @@ func TestJobsThatNothingReplaces(t *testing.T) {
 	}
 	_, err := Replacement(deployment().Manifest(example(t, deployment())), changeOf(settingsMark("v1-a")))
 	require.Error(t, err)
-}
-
-func TestWhatIsNoCarrier(t *testing.T) {
-	for name, note := range map[string]string{
-		"nothing": "", "no JSON": "hunter2", "no name": `{"uid":"a","sources":[{"kind":"Secret","name":"a"}]}`,
-		"no UID": `{"name":"a","sources":[{"kind":"Secret","name":"a"}]}`, "no sources": `{"name":"a","uid":"b"}`,
-	} {
-		t.Run(name, func(t *testing.T) {
-			o := standing()
-			o.Annotations[carrierAnnotation] = note
-			_, ok := CarrierOf(job().Manifest(o))
-			assert.False(t, ok)
-		})
-	}
-	assert.False(t, IsCarrier(standing()))
-	_, ok := CarrierOf(deployment().Manifest(example(t, deployment())))
-	assert.False(t, ok)
 }
 
 func TestFinished(t *testing.T) {
