@@ -444,3 +444,27 @@ func TestBothStrategiesMarkAClass(t *testing.T) {
 		})
 	}
 }
+
+// A pod has started with what it reports first. Only when the driver writes the
+// report again has a running pod other content than it started with.
+func TestAnOwnersRestartIsNoRotation(t *testing.T) {
+	ns := namespace(t, "csi-restart")
+	d := newCSIDriver(t, ns)
+	d.class("vault", nil)
+	web, other := newCSIApp(t, ns, "web", auto(), "vault"), newCSIApp(t, ns, "other", auto(), "vault")
+	for _, pod := range []string{"web-1", "web-2", "other-1"} {
+		d.mount(pod, "vault", "1")
+	}
+	_, r := startEngine(t, withCSI, within(ns))
+	d.mount("web-3", "vault", "2")
+	d.mount("web-4", "vault", "2")
+	d.unmount("web-1", "vault")
+	d.unmount("web-2", "vault")
+	never(t, func() bool { return r.count(web)+r.count(other) > 0 }, "nobody has changed")
+
+	_, again := startEngine(t, withCSI, within(ns))
+	never(t, func() bool { return again.count(web)+again.count(other) > 0 }, "nor for the next engine")
+
+	d.mount("other-1", "vault", "2")
+	require.Eventually(t, func() bool { return r.count(other) == 1 }, soon, often, "the driver has rotated it")
+}

@@ -3,6 +3,9 @@ package engine
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
+	"io"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -69,8 +72,20 @@ func reportOf(meta *metav1.PartialObjectMetadata) mountReport {
 		mount: mount{
 			content: fingerprint.Fingerprint(meta.Annotations[mountedContent]),
 			version: versionOf(meta.ResourceVersion),
+			// The driver writes a report when it mounts, and again when it rotates.
+			came:   meta.Generation == 1,
+			pod:    meta.Annotations[mountedPod],
+			holder: holderOf(meta),
 		},
 	}
+}
+
+// holderOf tells the pod of a report from others of its name: the target path has
+// the pod's UID.
+func holderOf(meta *metav1.PartialObjectMetadata) uint64 {
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, string(meta.UID)+meta.Annotations[mountedAt]) // never fails
+	return h.Sum64()
 }
 
 // classTurned handles the event that a class has other content, or none.
@@ -93,9 +108,15 @@ func (e *Engine) readClass(ctx context.Context, class reloader.Source) error {
 	}
 	e.rotations.recall(class, e.ledger.kept(class))
 	c := e.rotations.content(class)
+	left := e.rotations.returned(class)
 	var annotations map[string]string
-	if e.ledger.differs(class, c) {
+	var started map[reloader.Workload]bool
+	if e.ledger.differs(class, c) || left != "" {
 		var err error
+		if started, err = e.startedWith(ctx, class); err != nil {
+			e.ledger.putBack(class)
+			return err
+		}
 		annotations, err = e.client.classAnnotations(ctx, class)
 		switch {
 		case apierrors.IsForbidden(err):
@@ -107,9 +128,16 @@ func (e *Engine) readClass(ctx context.Context, class reloader.Source) error {
 		}
 		e.readable(classResource().GroupResource(), class.Namespace)
 	}
-	overdue, outdated := e.ledger.look(class, c, func() []reloader.Workload {
-		return e.index.Dependents(class, annotations)
-	})
+	dependents := func() []reloader.Workload { return e.index.Dependents(class, annotations) }
+	if left != "" {
+		// Those that went back had other content in between.
+		passed := c
+		passed.fingerprint = left
+		passing, _ := e.ledger.look(class, passed, dependents)
+		e.startedAlready(class, left, passing)
+		e.rotations.followed(class, left)
+	}
+	overdue, outdated := e.ledger.look(class, c, dependents)
 	if outdated {
 		e.ledger.putBack(class)
 		return fmt.Errorf("look at %s: %w", class, errOutdated)
@@ -117,8 +145,11 @@ func (e *Engine) readClass(ctx context.Context, class reloader.Source) error {
 	// Pods report what they have, so nothing of the past is in doubt.
 	e.ledger.pastOf(class)
 	e.ledger.lookedBack(class)
+	e.startedAlready(class, c.fingerprint, slices.DeleteFunc(slices.Clone(overdue), func(w reloader.Workload) bool { return !started[w] }))
 	for _, w := range overdue {
-		e.intake.reload(w)
+		if !started[w] {
+			e.intake.reload(w)
+		}
 	}
 	e.log.V(1).Info("looked at what pods report of a class", "source", class.String(), "overdue", len(overdue))
 	return nil

@@ -139,7 +139,7 @@ func TestClassesOfNamespacesThatAreNotSelectedAreKept(t *testing.T) {
 	e.checkpoint = (&drawer{objects: map[string]*corev1.ConfigMap{}}).store(t)
 	class, gone := vault(), vault()
 	class.Namespace, gone.Namespace = "bank", "attic"
-	e.rotations.reported(mountReport{class, "1-bank-vault", mount{"a", 7}})
+	e.rotations.reported(mountReport{class, "1-bank-vault", mount{content: "a", version: 7}})
 	kept := checkpoint.Entry{Fingerprint: "v1-0123456789abcdef0123456789abcdef", Version: 7}
 	e.checkpoint.Set(class, kept)
 	e.checkpoint.Set(gone, kept)

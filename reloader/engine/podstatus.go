@@ -18,7 +18,7 @@ import (
 // podStatuses lists and watches what the Secrets Store CSI driver reports: one
 // SecretProviderClassPodStatus per pod and class, with the objects that the pod
 // has mounted. To the feed they look like metadata, whose annotations are the
-// two below: of IDs and versions nothing is kept but a fingerprint.
+// four below: of IDs and versions nothing is kept but a fingerprint.
 type podStatuses struct {
 	metadata.Interface
 	client rest.Interface
@@ -29,6 +29,8 @@ type podStatuses struct {
 const (
 	mountedClass   = "class"
 	mountedContent = "content"
+	mountedPod     = "pod"
+	mountedAt      = "at"
 )
 
 func csiGroupVersion() schema.GroupVersion {
@@ -49,6 +51,8 @@ type podStatus struct {
 	metav1.ObjectMeta `json:"metadata"`
 	Status            struct {
 		Class   string        `json:"secretProviderClassName"`
+		Pod     string        `json:"podName"`
+		Target  string        `json:"targetPath"`
 		Mounted bool          `json:"mounted"`
 		Objects []mountObject `json:"objects"`
 	} `json:"status"`
@@ -209,7 +213,7 @@ func (p *podStatuses) report(s *podStatus) (report *metav1.PartialObjectMetadata
 }
 
 func (p *podStatuses) contentOf(s *podStatus) *metav1.PartialObjectMetadata {
-	annotations := map[string]string{mountedClass: s.Status.Class}
+	annotations := map[string]string{mountedClass: s.Status.Class, mountedPod: s.Status.Pod, mountedAt: s.Status.Target}
 	if s.Status.Mounted && len(s.Status.Objects) > 0 {
 		objects := make([]fingerprint.Object, len(s.Status.Objects))
 		for i, o := range s.Status.Objects {
@@ -222,6 +226,7 @@ func (p *podStatuses) contentOf(s *podStatus) *metav1.PartialObjectMetadata {
 		Name:            s.Name,
 		UID:             s.UID,
 		ResourceVersion: s.ResourceVersion,
+		Generation:      s.Generation,
 		Annotations:     annotations,
 	}}
 }

@@ -30,7 +30,7 @@ func driverStatus(name string, mounted bool, objects ...any) map[string]any {
 	return map[string]any{
 		"apiVersion": "secrets-store.csi.x-k8s.io/v1", "kind": "SecretProviderClassPodStatus",
 		"metadata": map[string]any{
-			"name": name, "namespace": "shop", "resourceVersion": "7", "uid": "u",
+			"name": name, "namespace": "shop", "resourceVersion": "7", "uid": "u", "generation": 2,
 			"labels": map[string]any{"internal.secrets-store.csi.k8s.io/node-name": "node"},
 		},
 		"status": map[string]any{
@@ -58,12 +58,12 @@ func TestReportsAreFingerprintsOnly(t *testing.T) {
 	})
 	all, key := statuses(t, server)
 	report := func(name string, content fingerprint.Fingerprint) metav1.PartialObjectMetadata {
-		annotations := map[string]string{mountedClass: "vault"}
+		annotations := map[string]string{mountedClass: "vault", mountedPod: "web-0", mountedAt: "/var/lib/kubelet"}
 		if content != "" {
 			annotations[mountedContent] = string(content)
 		}
 		return metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
-			Namespace: "shop", Name: name, UID: "u", ResourceVersion: "7", Annotations: annotations,
+			Namespace: "shop", Name: name, UID: "u", ResourceVersion: "7", Generation: 2, Annotations: annotations,
 		}}
 	}
 

@@ -18,14 +18,18 @@ import (
 //
 //   - A pod that changes from the present content to another one has the new
 //     content, even if it is one of before: then it was rolled back.
-//   - A pod that changes from something else, or has just come, has the new
-//     content if that was never seen. If it was, the pod lags behind.
+//   - A pod that changes from something else has the new content if no pod has
+//     ever changed to it. If one has, the pod lags behind.
+//   - A pod that comes changes nothing: it has started with what it holds. What
+//     is unseen so far is ahead, and becomes the present content when a pod
+//     changes to it.
 //   - When no pod is left, nobody has the present content any more. What the
 //     next one reports is the first content.
 //
 // So a rotation is one change, in whatever order the pods report it, and pods
-// that a rollout creates change nothing. rotations do no I/O and are safe for
-// concurrent use.
+// that a rollout creates, whoever wants it, change nothing. Without rotation in
+// the driver no pod changes, and nothing is reloaded. rotations do no I/O and are
+// safe for concurrent use.
 type rotations struct {
 	mu      sync.Mutex // guards everything below
 	classes map[reloader.Source]*rotation
@@ -44,6 +48,11 @@ type rotation struct {
 	certain bool
 	// former content, oldest first.
 	former []fingerprint.Fingerprint
+	// ahead is what pods have come with and none has changed to, oldest first.
+	ahead []fingerprint.Fingerprint
+	// left is what a pod had that has changed back from it to the present
+	// content, which is no change by the content alone; empty if none has.
+	left fingerprint.Fingerprint
 	// mounts by the name of the report, one per pod; never empty.
 	mounts map[string]mount
 }
@@ -52,6 +61,12 @@ type rotation struct {
 type mount struct {
 	content fingerprint.Fingerprint
 	version uint64
+	// came is true if the pod has started with that content.
+	came bool
+	pod  string
+	// holder tells one pod of that name from another: a StatefulSet's may take
+	// over the report of the one before.
+	holder uint64
 }
 
 // mountReport is a mount with its class and the name of the report.
@@ -91,15 +106,42 @@ func (r *rotations) report(m mountReport) (news bool) {
 		return true
 	}
 	before, known := c.mounts[m.name]
+	replaced := known && before.holder != m.holder
+	known = known && !replaced
+	same := known && m.content == before.content
+	if known {
+		m.came = same && before.came
+	}
+	m.came = m.came || replaced
 	c.mounts[m.name] = m.mount
+	wasAhead := known && slices.Contains(c.ahead, before.content)
 	switch {
-	case m.content == c.present, known && m.content == before.content:
+	case same:
 		return false
-	case known && before.content == c.present, !c.seen(m.content, m.name):
+	case m.content == c.present:
+		if wasAhead {
+			// Rolled back before others have followed: what it had is former.
+			c.left = before.content
+			c.turn(before.content, m.version)
+			c.turn(m.content, m.version)
+		}
+		return wasAhead
+	case m.came:
+		c.goesAhead(m.content, m.name)
+		return false
+	case known && before.content == c.present, wasAhead, !c.seen(m.content, m.name):
 		c.turn(m.content, m.version)
 		return true
 	}
 	return false
+}
+
+// goesAhead notes that a pod has come with some content.
+func (c *rotation) goesAhead(content fingerprint.Fingerprint, by string) {
+	if !slices.Contains(c.ahead, content) && !c.seen(content, by) {
+		c.ahead = append(c.ahead, content)
+		c.ahead = c.ahead[max(0, len(c.ahead)-maxFormer):]
+	}
 }
 
 // gone notes that a report was deleted. It returns true if it was the last one
@@ -169,10 +211,15 @@ func (r *rotations) listed(namespace string, all []mountReport) (news []reloader
 			r.report(m)
 			continue
 		}
-		// The newest of them counts, and the others lag behind.
+		// The newest that a pod has changed to counts, and the others lag behind.
 		c.mounts[m.name] = m.mount
-		c.turn(m.content, m.version)
-		c.certain = false
+		switch {
+		case !m.came:
+			c.turn(m.content, m.version)
+			c.certain = false
+		case m.content != c.present:
+			c.goesAhead(m.content, m.name)
+		}
 	}
 	for class, differs := range changed {
 		if differs {
@@ -195,8 +242,10 @@ func (c *rotation) restored(m mountReport) bool {
 
 // recall decides, once, what a class holds that has only been listed so far,
 // given what had been rolled out of it: reports that are older than that cannot
-// be news, and content that is rolled out is former when there is other since.
-// Given nothing, the guess holds.
+// be news, nor can those of pods that have started with what they hold, and
+// content that is rolled out is former when there is other since. In the middle
+// of a rotation pods may have come with its content by our own rollouts. Given
+// nothing, the guess holds.
 func (r *rotations) recall(class reloader.Source, kept checkpoint.Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -219,7 +268,8 @@ func (r *rotations) recall(class reloader.Source, kept checkpoint.Entry) {
 	next, version, newest := kept.Fingerprint, kept.Version, uint64(0)
 	for _, m := range c.mounts {
 		newest = max(newest, m.version)
-		if m.content != kept.Fingerprint && m.version > version && held[m.content] > kept.Version {
+		moved := !m.came || kept.Version == inMotion
+		if moved && m.content != kept.Fingerprint && m.version > version && held[m.content] > kept.Version {
 			next, version = m.content, m.version
 		}
 	}
@@ -231,6 +281,15 @@ func (r *rotations) recall(class reloader.Source, kept checkpoint.Entry) {
 	}
 	c.turn(kept.Fingerprint, version)
 	c.turn(next, version)
+	c.ahead = nil
+	for _, content := range slices.SortedFunc(maps.Keys(held), func(a, b fingerprint.Fingerprint) int {
+		return cmp.Compare(held[a], held[b])
+	}) {
+		if content != c.present && content != kept.Fingerprint && held[content] > c.version && kept.Version != inMotion {
+			c.former = slices.DeleteFunc(c.former, func(f fingerprint.Fingerprint) bool { return f == content })
+			c.ahead = append(c.ahead, content)
+		}
+	}
 }
 
 // content returns what the class holds. A class that no pod reports is absent,
@@ -254,6 +313,46 @@ func (r *rotations) content(class reloader.Source) content {
 	}
 }
 
+// returned returns what some pods had before they went back to the present
+// content; empty if none did.
+func (r *rotations) returned(class reloader.Source) fingerprint.Fingerprint {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.classes[class]; c != nil {
+		return c.left
+	}
+	return ""
+}
+
+// followed notes that what returned has said has been seen to.
+func (r *rotations) followed(class reloader.Source, left fingerprint.Fingerprint) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.classes[class]; c != nil && c.left == left {
+		c.left = ""
+	}
+}
+
+// started returns the pods that report the class, and of each whether it has
+// started with the present content; nil if none has.
+func (r *rotations) started(class reloader.Source) map[string]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.classes[class]
+	if c == nil {
+		return nil
+	}
+	pods, some := make(map[string]bool, len(c.mounts)), false
+	for _, m := range c.mounts {
+		pods[m.pod] = m.came && m.content == c.present
+		some = some || pods[m.pod]
+	}
+	if !some {
+		return nil
+	}
+	return pods
+}
+
 // in returns the classes of a namespace that pods report.
 func (r *rotations) in(namespace string) (classes []reloader.Source) {
 	r.mu.Lock()
@@ -273,10 +372,14 @@ func (r *rotations) all() []reloader.Source {
 	return slices.Collect(maps.Keys(r.classes))
 }
 
-// seen reports whether content was there before a pod reported it.
+// seen reports whether content was there before a pod reported it. What is ahead
+// was not.
 func (c *rotation) seen(content fingerprint.Fingerprint, by string) bool {
-	if slices.Contains(c.former, content) {
+	switch {
+	case slices.Contains(c.former, content):
 		return true
+	case slices.Contains(c.ahead, content):
+		return false
 	}
 	for name, m := range c.mounts {
 		if name != by && m.content == content {
@@ -286,12 +389,18 @@ func (c *rotation) seen(content fingerprint.Fingerprint, by string) bool {
 	return false
 }
 
-// turn makes content the present one.
+// turn makes content the present one. What was ahead before it is former now; if
+// it was not ahead itself, it is newer than all that was.
 func (c *rotation) turn(content fingerprint.Fingerprint, version uint64) {
 	if content != c.present {
+		passed, rest := c.ahead, []fingerprint.Fingerprint(nil)
+		if at := slices.Index(c.ahead, content); at >= 0 {
+			passed, rest = c.ahead[:at], c.ahead[at+1:]
+		}
+		c.former = append(append(c.former, c.present), passed...)
 		c.former = slices.DeleteFunc(c.former, func(f fingerprint.Fingerprint) bool { return f == content })
-		c.former = append(c.former, c.present)
 		c.former = c.former[max(0, len(c.former)-maxFormer):]
+		c.ahead = slices.Clone(rest)
 	}
 	c.present, c.version, c.certain = content, version, true
 }

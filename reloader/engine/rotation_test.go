@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -33,7 +34,18 @@ func newPods() *pods { return &pods{rotations: newRotations()} }
 func (p *pods) report(name, holds string) {
 	p.version++
 	before := p.content(vault())
-	p.told(before, p.reported(mountReport{class: vault(), name: name, mount: mount{fingerprint.Fingerprint(holds), p.version}}))
+	p.told(before, p.reported(reportNamed(name, holds, p.version)))
+}
+
+// reportNamed is a report; that of a pod with a plus has come with what it holds,
+// and a digit behind a slash tells one pod of that name from another.
+func reportNamed(name, holds string, version uint64) mountReport {
+	name, came := strings.CutPrefix(name, "+")
+	name, nth, _ := strings.Cut(name, "/")
+	holder, _ := strconv.ParseUint(nth, 10, 64)
+	return mountReport{class: vault(), name: name, mount: mount{
+		content: fingerprint.Fingerprint(holds), version: version, came: came, pod: name, holder: holder,
+	}}
 }
 
 func (p *pods) remove(name string) {
@@ -51,7 +63,13 @@ func (p *pods) told(before content, news bool) {
 		p.turns = append(p.turns, "-")
 		return
 	}
-	if before.absent || before.fingerprint != after.fingerprint {
+	if left := p.returned(vault()); left != "" {
+		p.turns = append(p.turns, left)
+		p.followed(vault(), left)
+	} else if !before.absent && before.fingerprint == after.fingerprint {
+		return
+	}
+	if before.absent || before.fingerprint != after.fingerprint || len(p.turns) > 0 {
 		p.turns = append(p.turns, after.fingerprint)
 	}
 }
@@ -63,7 +81,7 @@ func (p *pods) list(holds ...string) {
 	for i, h := range holds {
 		p.version++
 		name, content, _ := strings.Cut(h, "=")
-		all = append(all, mountReport{class: vault(), name: name, mount: mount{fingerprint.Fingerprint(content), p.version}})
+		all = append(all, reportNamed(name, content, p.version))
 		if i%2 == 1 { // in no order
 			slices.Reverse(all)
 		}
@@ -136,6 +154,56 @@ func TestWhichContentOfAClassIsPresent(t *testing.T) {
 			steps: []string{"1=a", "1="}, want: turns{"a", "-"},
 		},
 		"a pod that was never there": {steps: []string{"1"}},
+
+		"the owner restarts, and the new pods have new content": {
+			steps: []string{"+1=a", "+2=a", "+3=b", "+4=b", "1", "2"}, want: turns{"a"},
+		},
+		"and again": {
+			steps: []string{"+1=a", "+2=b", "1", "+3=c", "2"}, want: turns{"a"},
+		},
+		"the owner restarts, and the store is rotated after that": {
+			steps: []string{"+1=a", "+2=b", "1", "2=c"}, want: turns{"a", "c"},
+		},
+		"one more pod": {steps: []string{"+1=a", "+2=a", "+3=b"}, want: turns{"a"}},
+		"one more pod, before the others follow": {
+			steps: []string{"+1=a", "+2=a", "+3=b", "1=b", "2=b"}, want: turns{"a", "b"},
+		},
+		"one more pod, and pods that our rollout creates": {
+			steps: []string{"+1=a", "+2=a", "+3=b", "1=b", "+4=b", "1", "+5=b", "2"}, want: turns{"a", "b"},
+		},
+		"one that lags behind goes on to what others have come with": {
+			steps: []string{"1=a", "2=a", "1=b", "+3=c", "2=c", "1=c"}, want: turns{"a", "b", "c"},
+		},
+		"two pods come with different content, and the others follow one after another": {
+			steps: []string{"+1=a", "+2=b", "+3=c", "1=b", "1=c", "2=c"}, want: turns{"a", "b", "c"},
+		},
+		"two pods come with different content, and the others miss the first": {
+			steps: []string{"+1=a", "+2=b", "+3=c", "1=c", "2=c"}, want: turns{"a", "c"},
+		},
+		"a pod comes with former content": {
+			steps: []string{"+1=a", "+2=a", "1=b", "+3=a", "3=b", "2=b"}, want: turns{"a", "b"},
+		},
+		"rolled back before others have followed": {
+			steps: []string{"+1=a", "+2=b", "2=a"}, want: turns{"a", "b", "a"},
+		},
+		"rolled back further": {
+			steps: []string{"1=a", "1=b", "+2=c", "2=a", "1=a"}, want: turns{"a", "b", "a"},
+		},
+		"a report is put again for a pod that came": {
+			steps: []string{"+1=a", "+2=b", "2=b", "1=b"}, want: turns{"a", "b"},
+		},
+		"another pod of a StatefulSet takes the report over": {
+			steps: []string{"+web-0/1=a", "+web-1/2=a", "web-1/3=b", "web-0/4=b"}, want: turns{"a"},
+		},
+		"and is rotated then": {
+			steps: []string{"+web-0/1=a", "web-0/2=b", "web-0/2=c"}, want: turns{"a", "c"},
+		},
+		"a first list with one that has come last": {
+			listed: []string{"+1=a", "+2=a", "+3=b"}, steps: []string{"1=b", "2=b"}, want: turns{"a", "b"},
+		},
+		"a first list in the middle of a rotation, with one that has come": {
+			listed: []string{"+1=a", "2=b", "+3=b"}, steps: []string{"1=b"}, want: turns{"b"},
+		},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -169,6 +237,10 @@ func TestReportsThatWereMissed(t *testing.T) {
 		"one has gone, one has not":   {[]string{"1=a", "2=a"}, []string{"2=a"}, []fingerprint.Fingerprint{"a"}},
 		"one has nothing any more":    {[]string{"1=a", "2=a"}, []string{"1=a", "2="}, []fingerprint.Fingerprint{"a"}},
 		"pods that came, with former": {[]string{"1=a", "2=b"}, []string{"2=b", "3=a"}, []fingerprint.Fingerprint{"b"}},
+		"the owner has restarted":     {[]string{"+1=a", "+2=a"}, []string{"+3=b", "+4=b"}, []fingerprint.Fingerprint{"a"}},
+		"one more pod has come":       {[]string{"+1=a", "+2=a"}, []string{"+1=a", "+2=a", "+3=b"}, []fingerprint.Fingerprint{"a"}},
+		"one has come, one followed":  {[]string{"+1=a", "+2=a"}, []string{"+2=a", "+3=b", "1=b"}, []fingerprint.Fingerprint{"a", "b"}},
+		"a StatefulSet was restarted": {[]string{"+web-0/1=a"}, []string{"+web-0/2=b"}, []fingerprint.Fingerprint{"a"}},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -214,6 +286,13 @@ func TestWhatAClassHeldWhenTheEngineStarts(t *testing.T) {
 		"it was, and its report is not the newest":    {kept("a", inMotion), []string{"1=b", "2=a"}, "b", []string{"2=b"}, nil},
 		"a rotation was on its way, and taken back":   {kept("a", inMotion), []string{"1=a", "2=a"}, "a", []string{"1=b"}, []fingerprint.Fingerprint{"b"}},
 		"two rotations, of which the last one counts": {kept("a", 5), []string{"1=b", "2=c"}, "c", []string{"1=c"}, nil},
+
+		"the owner has restarted":                        {kept("a", 5), []string{"+3=b", "+4=b"}, "a", []string{"3=c"}, []fingerprint.Fingerprint{"c"}},
+		"one more pod has come":                          {kept("a", 11), []string{"+1=a", "+3=b"}, "a", []string{"1=b"}, []fingerprint.Fingerprint{"b"}},
+		"one has come before that, and others follow":    {kept("a", 11), []string{"+1=a", "+3=b", "2=b"}, "b", []string{"1=b"}, nil},
+		"one has come after a rotation":                  {kept("a", 5), []string{"1=b", "+3=c"}, "b", []string{"1=c"}, []fingerprint.Fingerprint{"c"}},
+		"a rotation was on its way, by our own rollouts": {kept("a", inMotion), []string{"+3=b", "1=a"}, "b", []string{"1=b"}, nil},
+		"it was rolled out, and one lags behind":         {kept("b", 12), []string{"+1=a", "+2=b"}, "b", []string{"1=b"}, nil},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -277,8 +356,8 @@ func TestWhatIsRememberedOfAClassIsBounded(t *testing.T) {
 
 // FuzzRotation lets the choices rotate a store whose pods follow one after
 // another, come with what is in the store or with what others have, go, and
-// report again. Content changes once per rotation that a pod has followed, and
-// never goes back to what it was.
+// report again. Content changes once per rotation that a pod has followed, never
+// because one has come, and never goes back to what it was.
 func FuzzRotation(f *testing.F) {
 	random := rand.New(rand.NewPCG(3, 4))
 	for range 300 {
@@ -294,7 +373,7 @@ func FuzzRotation(f *testing.F) {
 		p, holds, born := newPods(), map[int]int{}, 5
 		for pod := range born {
 			holds[pod] = 0
-			p.report(fmt.Sprint(pod), content(0))
+			p.report(fmt.Sprint("+", pod), content(0))
 		}
 		var story []string
 		for i := 0; i+1 < len(choices); i += 2 {
@@ -304,6 +383,7 @@ func FuzzRotation(f *testing.F) {
 			}
 			slices.Sort(alive)
 			pod := alive[int(choices[i+1])%len(alive)]
+			name, before := fmt.Sprint(pod), holds[pod]
 			switch choices[i] % 8 {
 			case 0:
 				if store < int(rotations%4)+1 {
@@ -312,13 +392,12 @@ func FuzzRotation(f *testing.F) {
 				continue
 			case 1, 2, 3:
 				holds[pod] = store
-			case 4:
+			case 4, 5:
+				if choices[i]%8 == 4 {
+					before = store
+				}
 				pod, born = born, born+1
-				holds[pod] = store
-			case 5:
-				old := holds[pod]
-				pod, born = born, born+1
-				holds[pod] = old
+				holds[pod], name = before, fmt.Sprint("+", pod)
 			case 6:
 				if len(alive) > 1 {
 					delete(holds, pod)
@@ -327,9 +406,9 @@ func FuzzRotation(f *testing.F) {
 				}
 				continue
 			}
-			p.report(fmt.Sprint(pod), content(holds[pod]))
-			story = append(story, fmt.Sprint(pod, "=", holds[pod]))
-			if holds[pod] == store {
+			p.report(name, content(holds[pod]))
+			story = append(story, fmt.Sprint(name, "=", holds[pod]))
+			if holds[pod] != before {
 				followed = store
 			}
 			require.Equal(t, fingerprint.Fingerprint(content(followed)), p.content(vault()).fingerprint, "%v", story)

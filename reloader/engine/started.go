@@ -1,0 +1,120 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/fingerprint"
+)
+
+// A rotation may overtake a restart that a user has begun: the new pods have
+// started with the new content before a pod has changed to it. Their workload has
+// nothing to wait for, while others of the class do.
+
+// startedAlready notes that workloads have content of a class without a reload.
+func (e *Engine) startedAlready(class reloader.Source, content fingerprint.Fingerprint, all []reloader.Workload) {
+	for _, w := range all {
+		e.ledger.paid(w, []debt{{class, content}})
+		e.log.V(1).Info("its pods have started with this content", "workload", w.String(), "sources", class.String())
+	}
+}
+
+// startedWith returns the workloads whose pods of the newest template have all
+// started with the present content of a class. Pods are listed only if one has.
+func (e *Engine) startedWith(ctx context.Context, class reloader.Source) (map[reloader.Workload]bool, error) {
+	reports := e.rotations.started(class)
+	if reports == nil {
+		return nil, nil
+	}
+	newest := map[reloader.Workload]generationOfPods{}
+	err := e.client.metadataOf(ctx, corev1.SchemeGroupVersion.WithResource("pods"), area{namespace: class.Namespace}, func(pod *metav1.PartialObjectMetadata) {
+		started, reported := reports[pod.Name]
+		w, template := madeBy(pod)
+		if !reported || pod.DeletionTimestamp != nil || template == "" {
+			return
+		}
+		newest[w] = newest[w].with(template, pod.CreationTimestamp, started)
+	})
+	switch {
+	case apierrors.IsForbidden(err):
+		e.log.Error(err, "pods cannot be listed: a workload that was restarted during a rotation is reloaded once more; grant list on pods, as the chart does", "source", class.String())
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("find out which pods have started with %s: %w", class, err)
+	}
+	all := map[reloader.Workload]bool{}
+	for w, pods := range newest {
+		all[w] = pods.started
+	}
+	return all, nil
+}
+
+// generationOfPods are the pods of one template of one workload.
+type generationOfPods struct {
+	template string
+	created  metav1.Time // of its newest pod
+	// started is true if all of them have started with the present content.
+	started bool
+}
+
+// with returns what is the newest generation once another pod has been seen. Of
+// two that were created in the same second neither is known to be newer, so that
+// both have to have started.
+func (g generationOfPods) with(template string, created metav1.Time, started bool) generationOfPods {
+	switch {
+	case g.template == template:
+		if g.created.Before(&created) {
+			g.created = created
+		}
+		g.started = g.started && started
+		return g
+	case g.template == "" || g.created.Before(&created):
+		return generationOfPods{template, created, started}
+	case g.created.Equal(&created):
+		g.started = g.started && started
+	}
+	return g
+}
+
+// deploymentConfigName is the annotation by which a pod names its
+// DeploymentConfig.
+const deploymentConfigName = "openshift.io/deployment-config.name"
+
+// madeBy returns the workload that a pod belongs to, by its owner, and which
+// template it was made from; empty for kinds that none is known of.
+func madeBy(pod *metav1.PartialObjectMetadata) (w reloader.Workload, template string) {
+	owner := metav1.GetControllerOf(pod)
+	if owner == nil {
+		return reloader.Workload{}, ""
+	}
+	w = reloader.Workload{Namespace: pod.Namespace, Name: owner.Name}
+	switch owner.Kind {
+	case "ReplicaSet":
+		w.Kind, template = reloader.Deployment, pod.Labels["pod-template-hash"]
+		if hash, ok := pod.Labels["rollouts-pod-template-hash"]; ok {
+			w.Kind, template = reloader.Rollout, hash
+		}
+		name, made := strings.CutSuffix(owner.Name, "-"+template)
+		if !made || template == "" {
+			return reloader.Workload{}, ""
+		}
+		w.Name = name
+		return w, template
+	case "StatefulSet":
+		w.Kind = reloader.StatefulSet
+	case "DaemonSet":
+		w.Kind = reloader.DaemonSet
+	case "ReplicationController":
+		w.Kind, w.Name = reloader.DeploymentConfig, pod.Annotations[deploymentConfigName]
+		return w, owner.Name
+	default:
+		return reloader.Workload{}, ""
+	}
+	return w, pod.Labels["controller-revision-hash"]
+}
