@@ -209,7 +209,7 @@ func TestDefaultsOfFlags(t *testing.T) {
 		"namespaces-to-ignore":             "[]",
 		"pause-deployment-annotation":      "deployment.reloader.stakater.com/pause-period",
 		"pause-deployment-time-annotation": "deployment.reloader.stakater.com/paused-at",
-		"pprof-addr":                       ":6060",
+		"pprof-addr":                       "127.0.0.1:6060",
 		"reload-on-create":                 "false",
 		"reload-on-delete":                 "false",
 		"reload-strategy":                  "env-vars",

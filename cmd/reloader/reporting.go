@@ -35,7 +35,7 @@ func (f *reportFlags) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&f.webhookURL, webhookURLFlag, "",
 		"post to this URL for every workload that would be reloaded, instead of reloading it")
 	flags.BoolVar(&f.profiling, "enable-pprof", false, "serve profiles of this process under /debug/pprof")
-	flags.StringVar(&f.profilingAddress, "pprof-addr", ":6060", "address of /debug/pprof")
+	flags.StringVar(&f.profilingAddress, "pprof-addr", "127.0.0.1:6060", "address of /debug/pprof; profiles hold names of the cluster's objects")
 }
 
 // outside is whom the engine tells about reloads, besides the cluster.

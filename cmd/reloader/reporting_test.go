@@ -96,7 +96,7 @@ func TestPublishedOptionsHoldNoSecrets(t *testing.T) {
 	require.NoError(t, err)
 	defer o.close()
 	assert.Equal(t, map[string]string{
-		"webhook-url": "https://hooks.example:8443", "enable-pprof": "false", "pprof-addr": ":6060",
+		"webhook-url": "https://hooks.example:8443", "enable-pprof": "false", "pprof-addr": "127.0.0.1:6060",
 	}, options(flags, o))
 	b := build()
 	assert.Equal(t, []string{"dev", "dev", runtime.Version()}, []string{b.Version, b.ReleaseVersion, b.GoVersion})
