@@ -299,9 +299,10 @@ func TestCertificatesThatCannotWorkAreRefused(t *testing.T) {
 		"cert-manager and a Secret of one's own":   {"certificates.certManager.enabled=true,certificates.secretName=a", "exclude each other"},
 		"a CA without its Secret":                  {"certificates.caBundle=a", "set certificates.secretName"},
 		"a lifetime in a unit that does not exist": {"certificates.validity=90d", "/certificates/validity"},
-		"no lifetime":           {"certificates.caValidity=", "/certificates/caValidity"},
-		"a typo":                {"certificates.certmanager.enabled=true", "'certmanager' not allowed"},
-		"an old version of TLS": {"webhook.tlsMinVersion=1.1", "/webhook/tlsMinVersion"},
+		"no lifetime":              {"certificates.caValidity=", "/certificates/caValidity"},
+		"a typo":                   {"certificates.certmanager.enabled=true", "'certmanager' not allowed"},
+		"an old version of TLS":    {"webhook.tlsMinVersion=1.1", "/webhook/tlsMinVersion"},
+		"a client CA that is none": {"webhook.clientCA=/etc/ca.crt", "/webhook/clientCA"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -50,13 +50,30 @@ var (
 
 // arrivals receives reviews, in no more memory than there is room for.
 type arrivals struct {
-	room      *room.Room
+	// known is for API servers that have proved to be one; nil where none can.
+	known, others *room.Room
+	knows         func(*http.Request) bool
+
 	patience  time.Duration
 	receiving time.Duration
 }
 
-func newArrivals(bytes int64) *arrivals {
-	return &arrivals{room: room.New(max(bytes, minBytes)), patience: patience, receiving: receiving}
+func newArrivals(bytes int64, knows func(*http.Request) bool) *arrivals {
+	a := &arrivals{knows: knows, patience: patience, receiving: receiving}
+	if knows == nil {
+		a.others = room.New(max(bytes, minBytes))
+		return a
+	}
+	a.known, a.others = room.New(max(bytes/2, minBytes)), room.New(max(bytes/2, minBytes))
+	return a
+}
+
+// roomFor returns the room that a request may be in.
+func (a *arrivals) roomFor(r *http.Request) *room.Room {
+	if a.knows != nil && a.knows(r) {
+		return a.known
+	}
+	return a.others
 }
 
 // receive reads the body of a request, and waits until there is room for the
@@ -65,7 +82,7 @@ func newArrivals(bytes int64) *arrivals {
 // is one of the connection.
 func (a *arrivals) receive(rw http.ResponseWriter, r *http.Request) (body []byte, leave func(), err error) {
 	ctx, evict := context.WithCancelCause(r.Context())
-	place := a.room.Enter(address(r), evict)
+	place := a.roomFor(r).Enter(address(r), evict)
 	ctx, stop := context.WithTimeoutCause(ctx, a.receiving, errSlow)
 	// A read is not ended by a context, but by a deadline that is over.
 	ended := make(chan struct{})

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -209,4 +210,25 @@ func TestWhatThereIsNoRoomForIsLetPass(t *testing.T) {
 	sending.Wait()
 	assert.Equal(t, http.StatusOK, h.status(h.server.Client(), "/", bytes.NewReader(body)), "there is room again")
 	assert.InDelta(t, fits+1, h.answers("mutate-workload", answerAllowed), 0)
+}
+
+func TestAPIServersThatAreKnownHaveHalf(t *testing.T) {
+	t.Parallel()
+	a := newArrivals(4*minBytes, func(r *http.Request) bool { return r.Header.Get("Known") != "" })
+	enter := func(known string, by int64) error {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", http.NoBody)
+		r.Header.Set("Known", known)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		place := a.roomFor(r).Enter(address(r), func(error) {})
+		return place.Grow(ctx, by)
+	}
+	require.NoError(t, enter("", 2*minBytes))
+	require.ErrorIs(t, enter("", 1), room.ErrFull, "the others have half")
+	require.NoError(t, enter("yes", 2*minBytes), "the other half is there")
+	require.ErrorIs(t, enter("yes", 1), room.ErrFull)
+
+	everyone := newArrivals(4*minBytes, nil)
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", http.NoBody)
+	require.NoError(t, everyone.roomFor(r).Enter("a", func(error) {}).Grow(t.Context(), 4*minBytes), "all of it is for everyone")
 }

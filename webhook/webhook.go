@@ -35,6 +35,10 @@ type Options struct {
 	// unchecked. Zero: DefaultMaxBytes. Less than the largest review needs counts
 	// as that.
 	MaxBytes int64
+	// Knows reports whether a request comes from an API server that has proved
+	// to be one. Those have half of MaxBytes, all others the rest; nobody is
+	// refused. Nil: nobody has, and all of it is for everyone.
+	Knows func(*http.Request) bool
 }
 
 func (o *Options) setDefaults() {
@@ -91,7 +95,7 @@ func New(o Options) (*Webhook, error) {
 	}
 	return &Webhook{
 		settings: o.Settings, mode: o.Mode, log: o.Log, metrics: m,
-		arrivals: newArrivals(o.MaxBytes), relevant: o.Settings.Keys.Relevant(),
+		arrivals: newArrivals(o.MaxBytes, o.Knows), relevant: o.Settings.Keys.Relevant(),
 	}, nil
 }
 

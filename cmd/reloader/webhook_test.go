@@ -25,6 +25,8 @@ func TestTheWebhookRefusesFlagsThatCannotBeUsed(t *testing.T) {
 		"a CA that expires before its certificate": {[]string{"--certificate-validity=1h", "--ca-validity=2h"}, "CA lifetime 2h0m0s: less than three times"},
 		"an address that is taken":                 {[]string{"--listen-address=" + taken.Addr().String(), "--metrics-address=127.0.0.1:0"}, "--listen-address: listen tcp"},
 		"an address that is none":                  {[]string{"--listen-address=localhost"}, "--listen-address: listen tcp: address localhost: missing port"},
+		"a CA that is not there":                   {[]string{"--client-ca=/does/not/exist"}, "--client-ca: open /does/not/exist"},
+		"a CA that is none":                        {[]string{"--client-ca=webhook_test.go"}, "--client-ca=webhook_test.go: no certificate in it: it has to be PEM"},
 		"a Service that cannot exist":              {[]string{"--service=a.b"}, "--service=a.b: no Service can have that name"},
 	}
 	for name, tc := range tests {

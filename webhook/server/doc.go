@@ -8,5 +8,8 @@
 // only after Options.Linger does it close what is left, when the requests that
 // are being answered have been.
 //
+// Whoever reaches it may open connections. Their number is bounded, and so is
+// what each holds in memory; the address with the most gives way (connections.go).
+//
 // The package knows nothing of admission: see package webhook for the handlers.
 package server

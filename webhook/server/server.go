@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,20 +19,29 @@ import (
 // longer than it takes until no API server comes to it any more.
 const DefaultLinger = 10 * time.Second
 
+// DefaultMaxConnections is how many connections are open at a time. An API
+// server has one or two.
+const DefaultMaxConnections = 256
+
 const (
 	// The API server sends a review at once and waits for 30 seconds at most.
 	// Who is slower holds up nothing but himself.
-	readHeaderTimeout = 5 * time.Second
-	readTimeout       = 10 * time.Second
+	readHeaderTimeout = 3 * time.Second
+	readTimeout       = 5 * time.Second
 	writeTimeout      = 30 * time.Second
 	// idleTimeout is above the 90 seconds after which an API server closes what
 	// it does not use, so that it is never the server that closes first.
 	idleTimeout = 2 * time.Minute
 	// maxHeaderBytes is plenty for what an API server sends.
-	maxHeaderBytes = 64 << 10
+	maxHeaderBytes = 16 << 10
 	// maxStreams bounds the requests of one HTTP/2 connection at a time. Each
-	// costs a goroutine before it has a body.
-	maxStreams = 250
+	// costs a goroutine before it has a body. An API server that has more opens
+	// another connection.
+	maxStreams = 100
+	// maxFrame and maxUnread bound what one HTTP/2 connection has in memory of
+	// what no handler has read yet.
+	maxFrame  = 16 << 10
+	maxUnread = 128 << 10
 	// shutdownTimeout bounds the wait for the last answers.
 	shutdownTimeout = 5 * time.Second
 )
@@ -50,6 +60,12 @@ type Options struct {
 	// Linger is how long to go on serving when told to end. Negative: not at
 	// all. Zero: DefaultLinger.
 	Linger time.Duration
+	// MaxConnections is how many connections are open at a time. Beyond that, the
+	// address with the most gives one up. Zero: DefaultMaxConnections.
+	MaxConnections int
+	// ClientCAs are who signs the certificates of clients that Server.Knows is to
+	// recognize. Nobody else is refused. Nil: no client is asked for one.
+	ClientCAs *x509.CertPool
 	// Log tells when serving begins and ends. The zero Logger is silent.
 	Log logr.Logger
 }
@@ -60,6 +76,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Linger == 0 {
 		o.Linger = DefaultLinger
+	}
+	if o.MaxConnections == 0 {
+		o.MaxConnections = DefaultMaxConnections
 	}
 	if o.Log.GetSink() == nil {
 		o.Log = logr.Discard()
@@ -76,6 +95,9 @@ func (o Options) Validate() error {
 	case 0, tls.VersionTLS12, tls.VersionTLS13:
 	default:
 		problems = append(problems, fmt.Errorf("TLS version %#x: use 1.2 or 1.3", o.MinVersion))
+	}
+	if o.MaxConnections < 0 {
+		problems = append(problems, fmt.Errorf("room for %d connections: use a positive number", o.MaxConnections))
 	}
 	return errors.Join(problems...)
 }
@@ -125,6 +147,12 @@ func (s *Server) Ready() error {
 // are being given, and returns nil. An error means that it ended by itself, or
 // that answers were cut off. Call it once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	clientAuth := tls.NoClientCert
+	if s.options.ClientCAs != nil {
+		// Asked for, and looked at by Knows: a certificate that is wrong refuses
+		// nobody.
+		clientAuth = tls.RequestClientCert
+	}
 	server := &http.Server{
 		Handler:           http.HandlerFunc(s.answer),
 		ReadHeaderTimeout: readHeaderTimeout,
@@ -132,12 +160,21 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          maxStreams,
+			MaxReadFrameSize:              maxFrame,
+			MaxReceiveBufferPerConnection: maxUnread,
+			MaxReceiveBufferPerStream:     maxUnread,
+		},
+		ConnState:   newConnections(s.options.MaxConnections).changed,
+		ConnContext: withClient,
 		// Mostly clients that do not trust the certificate: V(1).
 		ErrorLog: slog.NewLogLogger(logr.ToSlogHandler(s.options.Log), slog.Level(-1)),
 		TLSConfig: &tls.Config{
 			MinVersion:     s.options.MinVersion,
 			GetCertificate: s.options.GetCertificate,
+			ClientAuth:     clientAuth,
+			ClientCAs:      s.options.ClientCAs,
 		},
 	}
 	ended := make(chan error, 1)

@@ -184,6 +184,6 @@ func TestAListenerThatFailsEndsTheServer(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	_, err := New(Options{MinVersion: tls.VersionTLS11})
-	require.EqualError(t, err, "nothing to take a certificate from\nTLS version 0x302: use 1.2 or 1.3")
+	_, err := New(Options{MinVersion: tls.VersionTLS11, MaxConnections: -1})
+	require.EqualError(t, err, "nothing to take a certificate from\nTLS version 0x302: use 1.2 or 1.3\nroom for -1 connections: use a positive number")
 }
