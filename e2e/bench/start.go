@@ -139,8 +139,8 @@ func (b *bench) resumes(ctx context.Context, c *cluster.Cluster) error {
 	b.table.duration("CPU until ready: "+what, ours.cpu, floor.cpu, "")
 	b.table.size("most memory ever: "+what, ours.peak, floor.peak, "under 80 MiB")
 	b.table.size("memory when idle: "+what, ours.memory, floor.memory, "under 80 MiB")
-	// Seven watches, the checkpoint, the key.
-	const fewest = 7 + checkpoint.Shards + 1
+	// Eight watches, the checkpoint, the key.
+	const fewest = 8 + checkpoint.Shards + 1
 	b.table.count("requests: "+what, (len(requests)+runs-1)/runs, fewest, "3 beyond")
 	return nil
 }

@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/kind"
 )
 
 // lingering makes the one pod of a Job take its time to end, and returns what ends
@@ -354,5 +353,60 @@ func TestIndexedJobsOfLongNamesAreReloaded(t *testing.T) {
 		return len(pods.Items) == 1 && pods.Items[0].Spec.Hostname == names[0]+"-0" && strings.HasPrefix(pods.Items[0].Name, names[0]+"-0-")
 	}, soon, often, "its pods have the whole of its name")
 	assert.Zero(t, r.failures())
-	assert.Equal(t, "controllerrevisions", kind.CarrierResource().Resource)
+}
+
+// heldAsBefore creates what an engine of the version before held the replacement of
+// a Job in: a suspended Job, made from the old one as the API server shows it.
+func heldAsBefore(t *testing.T, old *unstructured.Unstructured, ending bool) {
+	t.Helper()
+	spec, _, err := unstructured.NestedMap(old.Object, "spec")
+	require.NoError(t, err)
+	unstructured.RemoveNestedField(spec, "selector")
+	unstructured.RemoveNestedField(spec, "template", "metadata", "labels")
+	require.NoError(t, unstructured.SetNestedField(spec, old.GetName(), "template", "metadata", "labels", "app"))
+	require.NoError(t, unstructured.SetNestedField(spec, true, "suspend"))
+	containers, _, err := unstructured.NestedSlice(spec, "template", "spec", "containers")
+	require.NoError(t, err)
+	containers[0].(map[string]any)["env"] = []any{map[string]any{
+		"name": "STAKATER_SETTINGS_CONFIGMAP", "value": "v1-0123456789abcdef0123456789abcdef-01234567",
+	}}
+	require.NoError(t, unstructured.SetNestedSlice(spec, containers, "template", "spec", "containers"))
+	carrier := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
+	carrier.SetGroupVersionKind(old.GroupVersionKind())
+	carrier.SetName(old.GetName() + "-0123456789")
+	carrier.SetNamespace(old.GetNamespace())
+	annotations := old.GetAnnotations()
+	annotations["reloader.stakater.com/carrier"] = fmt.Sprintf(
+		`{"name":%q,"uid":%q,"ending":%v,"sources":[{"kind":"ConfigMap","name":"settings"}]}`, old.GetName(), old.GetUID(), ending)
+	carrier.SetAnnotations(annotations)
+	_, err = objects(t, reloader.Job, old.GetNamespace()).Create(t.Context(), carrier, metav1.CreateOptions{})
+	require.NoError(t, err)
+}
+
+// An upgrade comes in the middle of an exchange.
+func TestAnExchangeOfTheVersionBeforeIsFinished(t *testing.T) {
+	for name, ends := range map[string]bool{"before the old Job is deleted": false, "while its pods end": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ns := namespace(t, fmt.Sprintf("job-before-%v", ends))
+			edit(t, ns, "settings", "1")
+			w := migration(ns, nil)
+			w.create(t)
+			let := lingering(t, ns)
+			old := w.read(t)
+			heldAsBefore(t, old, ends)
+			if ends {
+				foreground := metav1.DeletePropagationForeground
+				require.NoError(t, objects(t, w.kind, ns).Delete(t.Context(), w.name, metav1.DeleteOptions{PropagationPolicy: &foreground}))
+			}
+			_, r := startEngine(t, within(ns))
+			require.Eventually(t, func() bool { return len(carriers(t, ns)) == 1 && len(listed(t, reloader.Job, ns)) == 1 }, soon, often, "it is taken over")
+			let()
+			now := replaced(t, w, old.GetUID())
+			assert.Equal(t, "v1-0123456789abcdef0123456789abcdef-01234567", variable(templateOf(t, now), "app", "STAKATER_SETTINGS_CONFIGMAP"))
+			assert.Equal(t, bare(t, old), bare(t, now))
+			require.Eventually(t, func() bool { return r.count(w.key()) == 1 && len(carriers(t, ns)) == 0 }, soon, often)
+			never(t, func() bool { return w.read(t).GetUID() != now.GetUID() })
+		})
+	}
 }
