@@ -277,6 +277,33 @@ func TestACarrierThatIsDeletedLosesNoJob(t *testing.T) {
 	require.Eventually(t, func() bool { return r.count(w.key()) == 1 }, soon, often)
 }
 
+// The Job of an owner stays the owner's, which counts no carrier as its Job.
+func TestTheJobOfAnOwnerIsReplacedByItsLike(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t, "job-owned")
+	edit(t, ns, "settings", "1")
+	owner := nightly(ns, nil)
+	owner.annotations = nil
+	cronJob := owner.create(t)
+	w := migration(ns, nil)
+	w.pod.Containers[0].Args = []string{`<a href="x">&`, "\u2028\n\\", "ü"}
+	o := w.object(t)
+	o.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "batch/v1", Kind: "CronJob", Name: owner.name, UID: cronJob.GetUID(), Controller: new(true), BlockOwnerDeletion: new(true)}})
+	old, err := objects(t, w.kind, ns).Create(t.Context(), o, metav1.CreateOptions{})
+	require.NoError(t, err)
+	let := lingering(t, ns)
+	_, r := startEngine(t, within(ns))
+	edit(t, ns, "settings", "2")
+	require.Eventually(t, ending(t, w), soon, often)
+	assert.Equal(t, []string{w.name}, jobsOf(t, cronJob))
+	let()
+	now := replaced(t, w, old.GetUID())
+	require.NotNil(t, metav1.GetControllerOf(now))
+	assert.Equal(t, cronJob.GetUID(), metav1.GetControllerOf(now).UID)
+	assert.Equal(t, bare(t, old), bare(t, now))
+	require.Eventually(t, func() bool { return r.count(w.key()) == 1 && len(carriers(t, ns)) == 0 }, soon, often)
+}
+
 // The Job of an owner that goes in the middle is not started again, and its carrier
 // does not stay behind.
 func TestAnExchangeEndsWithTheOwner(t *testing.T) {

@@ -49,7 +49,13 @@ type carriers struct {
 	refused map[reloader.Workload]types.UID
 }
 
+// newCarriers returns those of a process with that key. Without one, it trusts the
+// carriers that it made itself.
 func newCarriers(key fingerprint.Key) *carriers {
+	if key.IsZero() {
+		// A key of the right size is no error.
+		key, _ = RandomKey()
+	}
 	return &carriers{
 		key:     key.Derive("carriers"),
 		held:    map[reloader.Workload]kind.Carrier{},

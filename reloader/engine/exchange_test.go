@@ -272,6 +272,16 @@ func TestAJobIsReplacedStepByStep(t *testing.T) {
 	assert.Empty(t, e.carriers.size)
 }
 
+func TestWithoutAKeyAProcessTrustsItself(t *testing.T) {
+	y := newYard(t)
+	e := y.process(t, fingerprint.Key{}, new(told))
+	require.NoError(t, y.change(t, e))
+	require.NoError(t, y.step(t, y.process(t, fingerprint.Key{}, new(told))))
+	assert.Nil(t, y.jobs["migrate"].DeletionTimestamp, "another one does not")
+	y.run(t, e, 0, exchangeSteps)
+	y.requireReplaced(t)
+}
+
 func TestTheNextProcessTakesTheStepsThatAreLeft(t *testing.T) {
 	for died := range exchangeSteps {
 		t.Run(fmt.Sprintf("after step %d", died), func(t *testing.T) {

@@ -130,6 +130,9 @@ var (
 // each Job that is replaced, and other keys give other names. The carrier has the
 // owners of the Job, to be collected with them, but none controls it.
 func NewCarrier(key fingerprint.Key, m *Manifest, sources []reloader.Source, replacement *batchv1.Job, step Step) (Carrier, error) {
+	if key.IsZero() {
+		return Carrier{}, fmt.Errorf("replace Job %s/%s: there is no key", m.Meta.Namespace, m.Meta.Name)
+	}
 	c := Carrier{
 		namespace: m.Meta.Namespace,
 		name:      m.Meta.Name + "-" + key.MAC("name", string(m.Meta.UID))[:10],

@@ -169,6 +169,8 @@ func TestForgedCarriersAreNotBelieved(t *testing.T) {
 		o.Annotations[CarrierLabel] = `{"step":"held","code":""}`
 		_, err := OpenCarrier(fingerprint.Key{}, o)
 		require.ErrorIs(t, err, ErrUntrusted)
+		_, err = NewCarrier(fingerprint.Key{}, job().Manifest(standing()), nil, standing(), Held)
+		require.Error(t, err)
 	})
 }
 
