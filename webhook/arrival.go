@@ -25,11 +25,11 @@ const (
 	firstBuffer   = 16 << 10
 )
 
-// DefaultMaxBytes bounds the memory of the reviews that are worked on at a time.
-// It leaves most of what the chart's pods may have to the garbage collector, and
-// is room for 29 reviews of usual size that all arrive in the same moment, of
-// which each takes well under a millisecond.
-const DefaultMaxBytes = 64 << 20
+// DefaultMaxBytes bounds the memory of the reviews that are worked on at a time:
+// two of the largest, or some two dozen of usual size, of which each takes well
+// under a millisecond. Most of what the chart's pods may have is left to the
+// garbage collector and to connections.
+const DefaultMaxBytes = 48 << 20
 
 // minBytes is what the largest review needs.
 const minBytes = charge + chargePerByte*(admissionreview.MaxBytes+1) + maxWork
