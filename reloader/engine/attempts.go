@@ -57,7 +57,7 @@ func (e *Engine) followUp(ctx context.Context, k kind.Kind, w reloader.Workload)
 	if !ok {
 		return nil
 	}
-	if k.Way != kind.ByPatch || k.Reads(e.strategy) {
+	if k.Way != kind.ByPatch || k.Reads(it.change) {
 		// Those look for themselves before they write.
 		e.attempts.over(w)
 		return nil

@@ -9,9 +9,11 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/kind"
+	"k8s-reloader/reloader/record"
 )
 
 // effect is what carrying out a change has come to.
@@ -42,7 +44,7 @@ const writeAttempts = 3
 func (e *Engine) carryOut(ctx context.Context, k kind.Kind, w reloader.Workload, c kind.Change) (came effect, err error) {
 	for range writeAttempts {
 		came, err = e.attempt(ctx, k, w, c)
-		if !k.Reads(c.Strategy) || !apierrors.IsConflict(err) || denied(err) {
+		if !k.Reads(c) || !apierrors.IsConflict(err) || denied(err) {
 			break
 		}
 	}
@@ -52,7 +54,7 @@ func (e *Engine) carryOut(ctx context.Context, k kind.Kind, w reloader.Workload,
 // attempt makes the change once.
 func (e *Engine) attempt(ctx context.Context, k kind.Kind, w reloader.Workload, c kind.Change) (effect, error) {
 	var m *kind.Manifest
-	if k.Way != kind.ByPatch || k.Reads(c.Strategy) {
+	if k.Way != kind.ByPatch || k.Reads(c) {
 		var err error
 		if m, err = e.client.workload(ctx, k, w); err != nil {
 			return effect{}, err
@@ -60,6 +62,7 @@ func (e *Engine) attempt(ctx context.Context, k kind.Kind, w reloader.Workload, 
 		if m.Meta.UID != c.UID {
 			return effect{}, fmt.Errorf("reload %s: %w", w, errAnother)
 		}
+		c = fitted(c, m)
 	}
 	switch k.Way {
 	case kind.ByRun:
@@ -72,6 +75,12 @@ func (e *Engine) attempt(ctx context.Context, k kind.Kind, w reloader.Workload, 
 		return e.patchLender(ctx, m, c)
 	}
 	return e.patch(ctx, k, w, c, m)
+}
+
+// fitted returns the change as it fits a workload that has been read.
+func fitted(c kind.Change, m *kind.Manifest) kind.Change {
+	c.ByPlace = record.ByPlace(&m.Template.Spec)
+	return c.Within(m.Template)
 }
 
 // patch changes the workload itself.
@@ -90,7 +99,7 @@ func (e *Engine) patch(ctx context.Context, k kind.Kind, w reloader.Workload, c 
 	came := effect{done: true, written: written}
 	// Variables that are not merged have no owners of their own, and
 	// spec.restartAt is over once it has been seen.
-	if !patch.Restarts && (k.Merges() || c.Strategy == kind.Annotations) {
+	if !patch.Restarts && patch.Type != types.JSONPatchType && (k.Merges() || c.Strategy == kind.Annotations) {
 		came.marks = marked(c)
 	}
 	return came, nil
@@ -109,6 +118,7 @@ func (e *Engine) patchLender(ctx context.Context, m *kind.Manifest, c kind.Chang
 	case err != nil:
 		return effect{}, err
 	}
+	c = fitted(c, lender)
 	c.UID, c.Record = lender.Meta.UID, ""
 	came, err := e.patch(ctx, k, m.Lender, c, lender)
 	came.written, came.marks = nil, nil

@@ -71,6 +71,7 @@ type tracked struct {
 	template    string
 	container   string
 	annotations map[string]string
+	byPlace     bool
 	// legacy marks of the template, as far as it was read.
 	legacy legacyMarks
 }
@@ -135,6 +136,7 @@ func (in *intake) note(w reloader.Workload, meta metav1.Object, keys uint64, sin
 			Template:    t.template,
 			Container:   t.container,
 			Annotations: t.annotations,
+			ByPlace:     t.byPlace,
 			References:  entry.References,
 		})
 	default:
@@ -229,6 +231,7 @@ func (in *intake) admit(w reloader.Workload, t *tracked, annotations map[string]
 		t.window = window
 	}
 	t.version, t.template, t.container, t.annotations = rec.Version, rec.Template, rec.Container, rec.Annotations
+	t.byPlace = rec.ByPlace
 	t.legacy = nil
 	in.judge(w, t, annotations)
 	if !t.resolved {

@@ -89,6 +89,7 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 		UID:      to.uid,
 		Marks:    e.marks(debts, to),
 		Strategy: e.strategy,
+		ByPlace:  to.byPlace,
 		Record:   to.record,
 		Keys:     e.settings.Keys,
 		At:       started,

@@ -63,6 +63,9 @@ type target struct {
 	template   string
 	references []reloader.Reference
 	policy     *policy.Policy
+	// byPlace is true if a variable must not be merged into the template, or that
+	// is not known: then it is read before.
+	byPlace bool
 	// record for the generation after the patch; empty if the workload does
 	// not carry one.
 	record string
@@ -80,6 +83,8 @@ func (in *intake) aim(w reloader.Workload) (target, bool) {
 	}
 	entry, _ := in.index.Get(w)
 	to := target{uid: t.uid, container: t.container, template: t.marked(), references: entry.References, policy: entry.Policy}
+	// Records of the first version do not tell.
+	to.byPlace = t.byPlace || t.version < record.Version
 	t.expected = max(t.generation, t.made) + 1
 	if t.carries {
 		text, err := in.forward(w, t, entry).Encode()
@@ -102,6 +107,7 @@ func (in *intake) forward(w reloader.Workload, t *tracked, entry index.Entry) re
 		Container:   t.container,
 		References:  entry.References,
 		Annotations: t.annotations,
+		ByPlace:     t.byPlace,
 		Keys:        record.KeysDigest(in.settings.Keys),
 	}
 }

@@ -151,7 +151,7 @@ func TestPatchesOfCustomResources(t *testing.T) {
 				marked := m.Template.DeepCopy()
 				require.NoError(t, c.markTemplate(marked))
 				assert.True(t, c.MarkedIn(marked))
-				if k.Reads(tc.strategy) {
+				if k.Reads(c) {
 					m.Template = marked
 					again, err := k.Patch(c, m)
 					require.NoError(t, err)

@@ -278,7 +278,7 @@ func TestPatch(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tc.change.Keys = policy.DefaultKeys()
 			for _, k := range []Kind{deployment(), statefulSet(), daemonSet()} {
-				require.False(t, k.Reads(tc.change.Strategy))
+				require.False(t, k.Reads(tc.change))
 				patch, err := k.Patch(tc.change, nil)
 				require.NoError(t, err)
 				body := patch.Body

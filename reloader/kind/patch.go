@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,10 +40,12 @@ type Patch struct {
 	Restarts bool
 }
 
-// Reads reports whether a patch is made from the workload as it stands. Those
-// of the other kinds find containers and variables by name, so that nothing
-// needs to be read before.
-func (k Kind) Reads(s Strategy) bool { return k.custom && (s == EnvVars || k.restarts != nil) }
+// Reads reports whether the patch of a change is made from the workload as it
+// stands. Others find containers and variables by name, so that nothing needs to be
+// read before.
+func (k Kind) Reads(c Change) bool {
+	return k.custom && k.restarts != nil || c.Strategy == EnvVars && (k.custom || c.ByPlace)
+}
 
 // Merges reports whether the API server merges the variables of a pod template
 // one by one, and keeps account of who owns which.
@@ -57,16 +60,16 @@ func (k Kind) Patch(c Change, m *Manifest) (Patch, error) {
 		return Patch{}, errors.New("patch without marks")
 	case k.restarts != nil && k.restarts(m, c.Keys):
 		return restartPatch(c, m)
-	case k.Reads(c.Strategy) && c.MarkedIn(m.Template):
+	case k.Reads(c) && c.MarkedIn(m.Template):
 		return Patch{}, nil
+	case c.Strategy == EnvVars && (k.custom || c.ByPlace):
+		return variablesPatch(c, m)
 	case !k.custom:
 		patch, err := templatePatch(c, types.StrategicMergePatchType)
 		if err == nil && c.Pause != nil {
 			patch.Body, err = c.Pause.add(patch.Body, c)
 		}
 		return patch, err
-	case c.Strategy == EnvVars:
-		return variablesPatch(c, m)
 	}
 	return templatePatch(c, types.MergePatchType)
 }
@@ -182,14 +185,19 @@ func restartPatch(c Change, m *Manifest) (Patch, error) {
 type operation struct {
 	Op    string `json:"op"`
 	Path  string `json:"path"`
-	Value any    `json:"value"`
+	Value any    `json:"value,omitempty"`
 }
 
-// variablesPatch marks a template whose lists the API server cannot merge:
+// variablesPatch marks a template whose lists the API server cannot merge, or not
+// without moving something:
 // single variables are set by their places, which hold for the version that was
 // read and no other.
 func variablesPatch(c Change, m *Manifest) (Patch, error) {
-	operations := []operation{{"replace", "/metadata/resourceVersion", m.Meta.ResourceVersion}}
+	version := m.Meta.ResourceVersion
+	if c.Pause != nil && c.Pause.ResourceVersion != "" {
+		version = c.Pause.ResourceVersion
+	}
+	operations := []operation{{"replace", "/metadata/resourceVersion", version}}
 	added := map[int]bool{} // containers that get the first of their variables
 	for _, mark := range c.sorted() {
 		i := containerNamed(m.Template, mark.Container)
@@ -215,9 +223,21 @@ func variablesPatch(c Change, m *Manifest) (Patch, error) {
 			operations = append(operations, operation{"add", env + "/-", value})
 		}
 	}
+	operations = append(operations, annotationOperations("/spec/template/metadata/annotations", m.Template.Annotations,
+		map[string]*string{c.Keys.LastReloadedFrom: nil})...)
+	annotations := map[string]*string{}
 	if c.Record != "" {
-		operations = append(operations, annotationOperation(m.Meta.Annotations, c.Keys.Index, c.Record))
+		annotations[c.Keys.Index] = &c.Record
 	}
+	if c.Pause != nil {
+		operations = append(operations, c.Pause.operations(m)...)
+		if at := c.Pause.At; at != nil && *at != "" {
+			annotations[c.Keys.PausedAt] = at
+		} else if at != nil {
+			annotations[c.Keys.PausedAt] = nil
+		}
+	}
+	operations = append(operations, annotationOperations("/metadata/annotations", m.Meta.Annotations, annotations)...)
 	body, err := json.Marshal(operations)
 	if err != nil {
 		return Patch{}, fmt.Errorf("encode patch: %w", err)
@@ -225,11 +245,27 @@ func variablesPatch(c Change, m *Manifest) (Patch, error) {
 	return Patch{Body: body, Type: types.JSONPatchType}, nil
 }
 
-func annotationOperation(present map[string]string, key, value string) operation {
-	if len(present) == 0 {
-		return operation{"add", "/metadata/annotations", map[string]string{key: value}}
+// annotationOperations set annotations at a path; those that are nil are removed.
+func annotationOperations(path string, present map[string]string, change map[string]*string) (operations []operation) {
+	escape := strings.NewReplacer("~", "~0", "/", "~1")
+	whole := map[string]string{}
+	for _, key := range slices.Sorted(maps.Keys(change)) {
+		value, at := change[key], path+"/"+escape.Replace(key)
+		_, there := present[key]
+		switch {
+		case value == nil && there:
+			operations = append(operations, operation{Op: "remove", Path: at})
+		case value == nil:
+		case len(present) == 0:
+			whole[key] = *value
+		default:
+			operations = append(operations, operation{"add", at, *value})
+		}
 	}
-	return operation{"add", "/metadata/annotations/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(key), value}
+	if len(whole) > 0 {
+		operations = append(operations, operation{"add", path, whole})
+	}
+	return operations
 }
 
 // maxRemembered bounds the sources of which a workload's metadata tell.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -42,6 +43,21 @@ func (p Pause) add(body []byte, c Change) ([]byte, error) {
 		return nil, fmt.Errorf("encode patch: %w", err)
 	}
 	return body, nil
+}
+
+// operations are the steps of a JSON patch of the Deployment m that pause or resume
+// it.
+func (p Pause) operations(m *Manifest) []operation {
+	d, ok := m.object.(*appsv1.Deployment)
+	switch {
+	case !ok || p.Paused == nil:
+		return nil
+	case *p.Paused:
+		return []operation{{"add", "/spec/paused", true}}
+	case d.Spec.Paused:
+		return []operation{{Op: "remove", Path: "/spec/paused"}}
+	}
+	return nil
 }
 
 // Patch returns a patch that changes the pause and nothing else but the index

@@ -64,6 +64,9 @@ type Change struct {
 	// Marks of the sources that changed; at least one.
 	Marks    []Mark
 	Strategy Strategy
+	// ByPlace has variables set by their places: merging them would move those of
+	// the user, or be refused.
+	ByPlace bool
 	// Record is the index record for the generation that the patch makes;
 	// empty leaves the workload without one.
 	Record string
@@ -142,6 +145,28 @@ func (c Change) MarkedIn(t *corev1.PodTemplateSpec) bool {
 		i := containerNamed(t, m.Container)
 		return i < 0 || !slices.Contains(t.Spec.Containers[i].Env, corev1.EnvVar{Name: m.Env, Value: m.Value})
 	})
+}
+
+// Within returns the change as it fits a template. Where the name of a mark stands
+// for a value that comes from elsewhere, it is the user's, and the mark gets
+// another one.
+func (c Change) Within(t *corev1.PodTemplateSpec) Change {
+	if c.Strategy != EnvVars {
+		return c
+	}
+	c.Marks = slices.Clone(c.Marks)
+	for i := range c.Marks {
+		m := &c.Marks[i]
+		at := containerNamed(t, m.Container)
+		for n := 1; at >= 0 && taken(t.Spec.Containers[at].Env, m.Env); n++ {
+			m.Env = policy.EnvName(m.Source.Kind, fmt.Sprint(m.Source.Name, "-reloader-", n))
+		}
+	}
+	return c
+}
+
+func taken(env []corev1.EnvVar, name string) bool {
+	return slices.ContainsFunc(env, func(v corev1.EnvVar) bool { return v.Name == name && v.ValueFrom != nil })
 }
 
 // ErrNoContainer is wrapped by the error of a change that is meant for another

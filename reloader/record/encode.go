@@ -106,6 +106,7 @@ type wire struct {
 	Container   string            `json:"c,omitempty"`
 	References  []wireReference   `json:"r,omitempty"`
 	Annotations map[string]string `json:"a,omitempty"`
+	ByPlace     bool              `json:"p,omitempty"`
 }
 
 // wireReference is a reloader.Reference as JSON.
@@ -130,6 +131,7 @@ func toWire(r Record) (wire, error) {
 		Keys:        r.Keys,
 		Container:   r.Container,
 		Annotations: r.Annotations,
+		ByPlace:     r.ByPlace,
 	}
 	if len(r.References) > 0 {
 		w.References = make([]wireReference, len(r.References))
@@ -163,6 +165,7 @@ func fromWire(w wire) (Record, error) {
 		Keys:        w.Keys,
 		Container:   w.Container,
 		Annotations: w.Annotations,
+		ByPlace:     w.ByPlace,
 	}
 	if len(w.References) > 0 {
 		r.References = make([]reloader.Reference, len(w.References))

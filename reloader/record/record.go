@@ -42,6 +42,9 @@ type Record struct {
 	// Annotations are those of the pod template that policy reads; nil if
 	// there are none.
 	Annotations map[string]string
+	// ByPlace is true if a variable must not be merged into the template, as
+	// ByPlace says. Version 1 does not tell.
+	ByPlace bool
 	// Keys tells the annotation keys that the record was made with from
 	// others. It is not meant to be read.
 	Keys string
@@ -69,6 +72,7 @@ func New(id Identity, template *corev1.PodTemplateSpec, hash string, k policy.Ke
 		Container:   reference.FirstContainer(&template.Spec),
 		References:  reference.Of(&template.Spec),
 		Annotations: k.TemplateSubset(template.Annotations),
+		ByPlace:     ByPlace(&template.Spec),
 		Keys:        KeysDigest(k),
 	}
 }
