@@ -277,6 +277,36 @@ func TestACarrierThatIsDeletedLosesNoJob(t *testing.T) {
 	require.Eventually(t, func() bool { return r.count(w.key()) == 1 }, soon, often)
 }
 
+// The key is lost in the middle: what docs/annotations.md says brings the Job back.
+func TestWhatACarrierHoldsCanBeCreatedByHand(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t, "job-by-hand")
+	edit(t, ns, "settings", "1")
+	w := migration(ns, nil)
+	w.replicas = 0
+	old := w.create(t)
+	life := newLife(t, ns)
+	first := life.start(t, &faulty{writes: 4, on: exchangeWrites})
+	edit(t, ns, "settings", "2")
+	first.dies(t)
+	require.True(t, gone(t, w))
+
+	_, r := startEngine(t, within(ns))
+	never(t, func() bool { return !gone(t, w) })
+	assert.Zero(t, r.count(w.key()))
+	left := carriers(t, ns)
+	require.Len(t, left, 1)
+	job, err := shared.Kubectl(t.Context(), "-n", ns, "get", "controllerrevision", left[0].GetName(), "-o", "jsonpath={.data.job}")
+	require.NoError(t, err)
+	_, err = shared.KubectlInput(t.Context(), job, "create", "-f", "-")
+	require.NoError(t, err)
+	_, err = shared.Kubectl(t.Context(), "-n", ns, "delete", "controllerrevision", left[0].GetName())
+	require.NoError(t, err)
+	now := w.read(t)
+	assert.Equal(t, bare(t, old), bare(t, now))
+	assert.NotEmpty(t, variable(templateOf(t, now), "app", "STAKATER_SETTINGS_CONFIGMAP"))
+}
+
 // The Job of an owner stays the owner's, which counts no carrier as its Job.
 func TestTheJobOfAnOwnerIsReplacedByItsLike(t *testing.T) {
 	t.Parallel()
