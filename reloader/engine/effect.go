@@ -44,6 +44,11 @@ const writeAttempts = 3
 func (e *Engine) carryOut(ctx context.Context, k kind.Kind, w reloader.Workload, c kind.Change) (came effect, err error) {
 	for range writeAttempts {
 		came, err = e.attempt(ctx, k, w, c)
+		if tooLarge(err) && !c.Compact {
+			// Others have filled it: the reload is what matters.
+			c.Compact = true
+			came, err = e.attempt(ctx, k, w, c)
+		}
 		if !k.Reads(c) || !apierrors.IsConflict(err) || denied(err) {
 			break
 		}
@@ -99,7 +104,7 @@ func (e *Engine) patch(ctx context.Context, k kind.Kind, w reloader.Workload, c 
 	came := effect{done: true, written: written}
 	// Variables that are not merged have no owners of their own, and
 	// spec.restartAt is over once it has been seen.
-	if !patch.Restarts && patch.Type != types.JSONPatchType && (k.Merges() || c.Strategy == kind.Annotations) {
+	if !patch.Restarts && patch.Type != types.JSONPatchType && (k.Merges() || c.Place() == kind.Annotations) {
 		came.marks = marked(c)
 	}
 	return came, nil
@@ -166,7 +171,11 @@ func (e *Engine) remember(ctx context.Context, k kind.Kind, m *kind.Manifest, c 
 		return effect{}, fmt.Errorf("reload %s: %w", m.Workload(), err)
 	}
 	written, err := e.client.patch(ctx, k, m.Workload(), patch.Type, patch.Body)
-	if denied(err) || apierrors.IsForbidden(err) {
+	if tooLarge(err) && !c.Compact {
+		c.Compact = true
+		return e.remember(ctx, k, m, c)
+	}
+	if denied(err) || apierrors.IsForbidden(err) || tooLarge(err) {
 		// The Job runs all the same. To come back would be to start another
 		// one as soon as this one has been cleaned up.
 		e.log.Error(err, "cannot tell on the CronJob what has been started; a restart of the engine may start it again")

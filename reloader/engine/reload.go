@@ -284,10 +284,17 @@ func sourcesOf(debts []debt) []reloader.Source {
 	return sources
 }
 
+// maxLogged is how many sources a log line names.
+const maxLogged = 20
+
+// sourceNames returns what a log line says of the debts.
 func sourceNames(debts []debt) []string {
-	names := make([]string, len(debts))
-	for i, d := range debts {
-		names[i] = d.source.String()
+	names := make([]string, 0, min(len(debts), maxLogged+1))
+	for _, d := range debts[:min(len(debts), maxLogged)] {
+		names = append(names, d.source.String())
+	}
+	if more := len(debts) - maxLogged; more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
 	}
 	return names
 }

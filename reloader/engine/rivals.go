@@ -214,7 +214,7 @@ func lastManager(meta metav1.Object) string {
 
 // marked returns what the change writes, in the words of managedFields.
 func marked(c kind.Change) []string {
-	if c.Strategy == kind.Annotations {
+	if c.Place() == kind.Annotations {
 		return []string{"f:" + c.Keys.LastReloadedFrom}
 	}
 	names := make([]string, len(c.Marks))

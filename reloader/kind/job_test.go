@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -243,8 +244,12 @@ func FuzzRemember(f *testing.F) {
 	f.Add(`{"type":"CONFIGMAP","name":"settings","namespace":"shop","hash":"v1-a","containerRefs":[]}`, "settings", "v1-b")
 	f.Add(`{"also":[{"name":"a"},{"name":"a"}]}`, "a", "")
 	f.Add("null", "a", "b")
+	f.Add(`[]`, "a", "b")
+	f.Add(`{"also":3}`, "a", "b")
+	f.Add(`{"type":"CONFIGMAP","name":"a","namespace":"n","hash":"h","containerRefs":["a","A"],"also":[{"name":"b","also":[{"name":"c"}]}]}`, "a", "b")
+	f.Add(`{"type":"SECRET","name":"\u003c","namespace":"n","hash":"h","more":-1,"digest":"v2-"}`, "a", "b")
 	f.Fuzz(func(t *testing.T, text, name, value string) {
-		if name == "" || strings.ToValidUTF8(name+value, "") != name+value {
+		if len(content.IsDNS1123Subdomain(name)) > 0 || !(reloadedFrom{Type: "SECRET", Name: "a", Namespace: "a", Hash: value}).sound() {
 			return
 		}
 		c := changeOf(mark(reloader.ConfigMap, name, value, "main"))
@@ -257,6 +262,10 @@ func FuzzRemember(f *testing.F) {
 		var from reloadedFrom
 		require.NoError(t, json.Unmarshal([]byte(once), &from))
 		assert.Less(t, len(from.Also), maxRemembered)
+		assert.LessOrEqual(t, len(once), min(2*len(text), maxText)+1024)
+		for _, f := range append(from.Also, from) {
+			assert.True(t, f.sound(), once)
+		}
 	})
 }
 

@@ -44,7 +44,7 @@ type Patch struct {
 // stands. Others find containers and variables by name, so that nothing needs to be
 // read before.
 func (k Kind) Reads(c Change) bool {
-	return k.custom && k.restarts != nil || c.Strategy == EnvVars && (k.custom || c.ByPlace)
+	return k.custom && k.restarts != nil || c.Place() == EnvVars && (k.custom || c.ByPlace)
 }
 
 // Merges reports whether the API server merges the variables of a pod template
@@ -62,7 +62,7 @@ func (k Kind) Patch(c Change, m *Manifest) (Patch, error) {
 		return restartPatch(c, m)
 	case k.Reads(c) && c.MarkedIn(m.Template):
 		return Patch{}, nil
-	case c.Strategy == EnvVars && (k.custom || c.ByPlace):
+	case c.Place() == EnvVars && (k.custom || c.ByPlace):
 		return variablesPatch(c, m)
 	case !k.custom:
 		patch, err := templatePatch(c, types.StrategicMergePatchType)
@@ -107,10 +107,15 @@ type (
 	}
 )
 
-// newObject returns a patch of c's workload that carries its record.
+// newObject returns a patch of c's workload that carries its record, or removes
+// it.
 func (c Change) newObject() object {
 	o := object{Metadata: metadata{UID: c.UID}}
-	if c.Record != "" {
+	switch {
+	case c.Record == "":
+	case c.Compact:
+		o.Metadata.Annotations = map[string]*string{c.Keys.Index: nil}
+	default:
 		o.Metadata.Annotations = map[string]*string{c.Keys.Index: &c.Record}
 	}
 	return o
@@ -129,7 +134,7 @@ func (o object) encode(t types.PatchType) (Patch, error) {
 func templatePatch(c Change, t types.PatchType) (Patch, error) {
 	p := c.newObject()
 	p.Spec = &spec{Template: new(template)}
-	switch c.Strategy {
+	switch c.Place() {
 	case EnvVars:
 		// A mark that was left by the other strategy is newer than a variable of
 		// the same content: with it gone, that variable starts pods.
@@ -266,56 +271,6 @@ func annotationOperations(path string, present map[string]string, change map[str
 		operations = append(operations, operation{"add", path, whole})
 	}
 	return operations
-}
-
-// maxRemembered bounds the sources of which a workload's metadata tell.
-const maxRemembered = 50
-
-// remember returns what the metadata of a workload say of its reloads once c
-// has been made, given what they say now: the newest mark of each source, those
-// of c first. done is true if they say so already. What cannot be read counts
-// as nothing.
-func (c Change) remember(text string) (remembered string, done bool, err error) {
-	var last reloadedFrom
-	if json.Unmarshal([]byte(text), &last) != nil {
-		last = reloadedFrom{}
-	}
-	old := append([]reloadedFrom{last}, last.Also...)
-	old[0].Also = nil
-	now := reloadedFromOf(c.sorted())
-	all := append([]reloadedFrom{now}, now.Also...)
-	all[0].Also = nil
-	done = true
-	for _, made := range all {
-		done = done && slices.ContainsFunc(old, func(f reloadedFrom) bool { return f.same(made) && f.Hash == made.Hash })
-	}
-	for _, f := range old {
-		if f.Name != "" && len(all) < maxRemembered && !slices.ContainsFunc(all, f.same) {
-			all = append(all, f)
-		}
-	}
-	all[0].Also = all[1:]
-	encoded, err := json.Marshal(all[0])
-	if err != nil {
-		return "", false, fmt.Errorf("encode %s: %w", c.Keys.LastReloadedFrom, err)
-	}
-	return string(encoded), done, nil
-}
-
-// same reports whether both tell of the same source.
-func (f reloadedFrom) same(other reloadedFrom) bool {
-	return f.Type == other.Type && f.Namespace == other.Namespace && f.Name == other.Name
-}
-
-// Remembers returns the patch that tells, on the metadata of the workload m,
-// that the change has been made; an empty Body if they say so already.
-func (c Change) Remembers(m *Manifest) (Patch, error) {
-	from, done, err := c.remember(m.Meta.Annotations[c.Keys.LastReloadedFrom])
-	if err != nil || done {
-		return Patch{}, err
-	}
-	p := object{Metadata: metadata{UID: c.UID, Annotations: map[string]*string{c.Keys.LastReloadedFrom: &from}}}
-	return p.encode(types.MergePatchType)
 }
 
 // Sources returns the sources of the marks, in a fixed order.

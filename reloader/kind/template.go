@@ -1,7 +1,6 @@
 package kind
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -75,6 +74,23 @@ type Change struct {
 	At time.Time
 	// Pause of a Deployment that the same patch changes; nil leaves it alone.
 	Pause *Pause
+	// Compact is for a workload whose annotations leave no room: the mark is a
+	// digest in place of names, and the record is removed.
+	Compact bool
+}
+
+// maxVariables is how many sources of one reload get a variable each. A pod
+// template with thousands of them comes near to what etcd takes.
+const maxVariables = 100
+
+// Place is where in the pod template the change leaves its mark. Many sources
+// are one annotation whatever the strategy: the next reload that sets variables
+// removes it, so that going back to what those say starts pods.
+func (c Change) Place() Strategy {
+	if c.Strategy == EnvVars && (c.Compact || len(c.Marks) > maxVariables) {
+		return Annotations
+	}
+	return c.Strategy
 }
 
 // sorted returns the marks in a fixed order.
@@ -84,31 +100,9 @@ func (c Change) sorted() []Mark {
 	})
 }
 
-// reloadedFrom is the value of the last-reloaded-from annotation. The first
-// source has the place that today's readers know; Also holds the others that
-// changed with it.
-type reloadedFrom struct {
-	Type          string         `json:"type"`
-	Name          string         `json:"name"`
-	Namespace     string         `json:"namespace"`
-	Hash          string         `json:"hash"`
-	ContainerRefs []string       `json:"containerRefs"`
-	Also          []reloadedFrom `json:"also,omitempty"`
-}
-
-// reloadedFromText returns the value of the last-reloaded-from annotation of a
-// template.
-func (c Change) reloadedFromText() (string, error) {
-	text, err := json.Marshal(reloadedFromOf(c.sorted()))
-	if err != nil {
-		return "", fmt.Errorf("encode %s: %w", c.Keys.LastReloadedFrom, err)
-	}
-	return string(text), nil
-}
-
 // markTemplate puts the marks into a template of its own.
 func (c Change) markTemplate(t *corev1.PodTemplateSpec) error {
-	switch c.Strategy {
+	switch c.Place() {
 	case EnvVars:
 		for _, m := range c.sorted() {
 			i := containerNamed(t, m.Container)
@@ -137,9 +131,12 @@ func (c Change) markTemplate(t *corev1.PodTemplateSpec) error {
 
 // MarkedIn reports whether a template has the marks already.
 func (c Change) MarkedIn(t *corev1.PodTemplateSpec) bool {
-	if c.Strategy == Annotations {
+	if c.Place() == Annotations {
 		text, err := c.reloadedFromText()
 		return err == nil && t.Annotations[c.Keys.LastReloadedFrom] == text
+	}
+	if _, newer := t.Annotations[c.Keys.LastReloadedFrom]; newer {
+		return false
 	}
 	return !slices.ContainsFunc(c.Marks, func(m Mark) bool {
 		i := containerNamed(t, m.Container)
@@ -178,19 +175,3 @@ func containerNamed(t *corev1.PodTemplateSpec, name string) int {
 }
 
 func unknownStrategy(s Strategy) error { return fmt.Errorf("unknown reload strategy %q", s) }
-
-func reloadedFromOf(marks []Mark) reloadedFrom {
-	all := make([]reloadedFrom, len(marks))
-	for i, m := range marks {
-		all[i] = reloadedFrom{
-			Type:          strings.ToUpper(string(m.Source.Kind)),
-			Name:          m.Source.Name,
-			Namespace:     m.Source.Namespace,
-			Hash:          m.Value,
-			ContainerRefs: append([]string{}, m.UsedBy...),
-		}
-	}
-	first := all[0]
-	first.Also = all[1:]
-	return first
-}

@@ -106,17 +106,24 @@ func takenBackMessage(r Reload, by string) string {
 		"Tell it to leave alone what the field manager Reloader owns in the pod template. Changed: %s", by, sources(r)))
 }
 
-// maxListed is how many sources can matter of what fits a message.
-const maxListed = maxMessage / len("Secret a/b")
+// maxListed is how many bytes of a message the names of sources take, so that
+// there is room for what follows them.
+const maxListed = 640
 
 // sources names those that changed, as far as a message has room for them.
 func sources(r Reload) string {
-	named := r.Sources[:min(len(r.Sources), maxListed)]
-	names := make([]string, len(named))
-	for i, s := range named {
-		names[i] = s.String()
+	var names strings.Builder
+	for i, s := range r.Sources {
+		name := s.String()
+		if i > 0 && names.Len()+len(name) > maxListed {
+			return fmt.Sprintf("%s and %d more", names.String(), len(r.Sources)-i)
+		}
+		if i > 0 {
+			names.WriteString(", ")
+		}
+		names.WriteString(name)
 	}
-	return strings.Join(names, ", ")
+	return names.String()
 }
 
 // clip returns s as one printable line that the API takes.

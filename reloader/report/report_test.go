@@ -247,8 +247,12 @@ func TestMessagesFitTheAPI(t *testing.T) {
 	for i := range many {
 		many[i] = source(reloader.ConfigMap, strings.Repeat("n", 20))
 	}
-	assert.Len(t, reloadedMessage(reload(many...)), 1024)
-	assert.Len(t, failedMessage(reload(many...), reloader.OutcomeRetry, errors.New("no answer")), 1024)
+	for _, message := range []string{
+		reloadedMessage(reload(many...)) + ": no answer", failedMessage(reload(many...), reloader.OutcomeRetry, errors.New("no answer")),
+	} {
+		assert.Regexp(t, `shop/n+ and 18[0-9] more: no answer$`, message)
+		assert.LessOrEqual(t, len(message), 1024)
+	}
 }
 
 func TestMetrics(t *testing.T) {
