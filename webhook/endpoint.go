@@ -121,7 +121,8 @@ func (e *endpoint) refuse(rw http.ResponseWriter, r *http.Request, err error) {
 		cause, status = causeOverloaded, http.StatusServiceUnavailable
 	}
 	e.metrics.failedOpen(e.name, cause)
-	e.log.Info("Admission review not taken", "why", err.Error(), "contentLength", r.ContentLength, "from", address(r))
+	// Whoever reaches the Service could fill the log: the metric is what tells.
+	e.log.V(1).Info("Admission review not taken", "why", err.Error(), "contentLength", r.ContentLength, "from", address(r))
 	if r.ProtoMajor == 1 {
 		rw.Header().Set("Connection", "close") // rather than to read what is left of the body
 	}

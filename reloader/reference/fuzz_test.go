@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/excerpt"
 	"k8s-reloader/reloader/reference"
 )
 
@@ -41,7 +42,20 @@ func FuzzOf(f *testing.F) {
 		assertFromSpec(t, &spec, got)
 		reverse(&spec)
 		assert.Equal(t, got, reference.Of(&spec), "the order makes no difference")
+		assert.Equal(t, got, reference.Of(excerptOf(t, &spec)), "Fields are all that counts")
 	})
+}
+
+// excerptOf returns what is left of a spec when only Fields are taken.
+func excerptOf(t *testing.T, spec *corev1.PodSpec) *corev1.PodSpec {
+	t.Helper()
+	text, err := json.Marshal(spec)
+	require.NoError(t, err)
+	taken, err := excerpt.Take(text, excerpt.Field{Members: reference.Fields()}, 1<<30)
+	require.NoError(t, err)
+	var left corev1.PodSpec
+	require.NoError(t, json.Unmarshal(taken.JSON, &left))
+	return &left
 }
 
 func assertFromSpec(t *testing.T, spec *corev1.PodSpec, refs []reloader.Reference) {

@@ -245,6 +245,7 @@ volumes: [{name: v, secret: {}}, {name: w, projected: {sources: [{configMap: {}}
 
 			assert.Equal(t, tc.want, reference.Of(spec))
 			assert.Equal(t, before, spec, "the spec is not changed")
+			assert.Equal(t, tc.want, reference.Of(excerptOf(t, spec)), "Fields are all that counts")
 		})
 	}
 }
