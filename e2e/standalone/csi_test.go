@@ -164,6 +164,7 @@ func readReports() []rbacv1.PolicyRule {
 	return []rbacv1.PolicyRule{
 		rule(secretsStore().Group, []string{"list", "watch"}, podStatuses().Resource),
 		rule(secretsStore().Group, []string{"get"}, "secretproviderclasses"),
+		rule("", []string{"list"}, "pods"),
 	}
 }
 

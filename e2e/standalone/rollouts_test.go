@@ -113,3 +113,24 @@ func TestDeploysHoldNothingBack(t *testing.T) {
 	defer r.mu.Unlock()
 	assert.Empty(t, r.takenBack)
 }
+
+// A Rollout that borrows its template has no new generation of its own: it has
+// rolled out when its controller has acted on the Deployment's.
+func TestABorrowerGivesItsPlaceBack(t *testing.T) {
+	everyKind(t)
+	ns := namespace(t, "place-borrower")
+	edit(t, ns, "settings", "1")
+	lender := workload{kind: reloader.Deployment, ns: ns, name: "lender", pod: using("settings")}
+	lender.create(t)
+	w := borrowing(ns, "a-first", "lender", auto())
+	w.create(t)
+	healthy(t, w)
+	second := newApp(t, ns, "second")
+	_, r := startEngine(t, within(ns), func(o *engine.Options) { o.ConcurrentRollouts = 1 })
+	requireReload(t, r, w.key(), func() { edit(t, ns, "settings", "2") })
+	edit(t, ns, "second", "1")
+	require.Eventually(t, func() bool { return r.count(second.Workload()) == 1 }, time.Minute, often, "it has its turn")
+	assert.Equal(t, kind.Healthy, progressOf(t, w))
+	observed, _, _ := unstructured.NestedString(w.read(t).Object, "status", "workloadObservedGeneration")
+	assert.Equal(t, fmt.Sprint(lender.read(t).GetGeneration()), observed, "it was not let go before that")
+}

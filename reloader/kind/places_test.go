@@ -168,3 +168,18 @@ func TestAnOrdinaryTemplateIsMerged(t *testing.T) {
 		assert.Equal(t, env, others)
 	}
 }
+
+// What is run or replaced has the user's variables as they were, too.
+func TestAMarkThatIsWrittenIntoATemplateTakesNoName(t *testing.T) {
+	from := &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}
+	env := []corev1.EnvVar{{Name: "A", Value: "1"}, {Name: "STAKATER_SETTINGS_CONFIGMAP", ValueFrom: from}, {Name: "A", Value: "2"}}
+	for _, k := range []Kind{cronJob(), job()} {
+		m := k.Manifest(example(t, k))
+		m.Template.Spec.Containers[0].Env = env
+		c := Change{Strategy: EnvVars, Keys: policy.DefaultKeys(), Marks: []Mark{mark(reloader.ConfigMap, "settings", "v2-a", "main")}}.Within(m.Template)
+		template := m.Template.DeepCopy()
+		require.NoError(t, c.markTemplate(template))
+		assert.Equal(t, append(env[:3:3], corev1.EnvVar{Name: "STAKATER_SETTINGS_RELOADER_1_CONFIGMAP", Value: "v2-a"}), template.Spec.Containers[0].Env)
+		assert.True(t, c.MarkedIn(template))
+	}
+}
