@@ -25,6 +25,8 @@
 //     lost; fence.go, when the lease is)
 //   - limits.go, rollouts.go (lines.go), rivals.go, pause.go (pauses.go): who has
 //     to wait
+//   - queues.go, backoff.go, failures.go, states.go: whose turn it is, and when
+//     what has failed is tried again
 //   - names.go, panics.go: what keeps an object of a stranger from being more than
 //     its own failure
 //   - faults.go: annotations that cannot be used

@@ -11,9 +11,9 @@ import (
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 
+	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/checkpoint"
 	"k8s-reloader/reloader/fingerprint"
 	"k8s-reloader/reloader/index"
@@ -109,7 +109,6 @@ func New(o Options) (*Engine, error) {
 		client:         c,
 		index:          index.New(o.Settings),
 		ledger:         newLedger(),
-		queues:         newQueues(o.Clock, o.Metrics.Queues()),
 		rivals:         newRivals(o.Clock),
 		attempts:       newAttempts(),
 		births:         newBirths(c, o.Log),
@@ -129,6 +128,15 @@ func New(o Options) (*Engine, error) {
 		rotations:      newRotations(),
 		refusals:       newRefusals(),
 	}
+	share := 0
+	if len(o.Scope.Namespaces) != 1 {
+		share = (o.Workers + 1) / 2
+	}
+	e.queues = newRuledQueues(o.Clock, o.Metrics.Queues(),
+		rules[reloader.Source]{share: share, state: e.ledger.stateOf},
+		rules[reloader.Workload]{state: e.stateOf, over: func(w reloader.Workload) bool { return !e.intake.open(w) }},
+		rules[reloader.Workload]{state: e.debtsOf, over: func(w reloader.Workload) bool { return len(e.ledger.due(w)) == 0 }},
+	)
 	e.ledger.lifecycle = lifecycle{onCreate: o.ReloadOnCreate, onDelete: o.ReloadOnDelete, afterRestart: o.SyncAfterRestart}
 	if o.Settings.CSI {
 		if c.metadata, err = newPodStatuses(c.metadata, o.Config, o.Key); err != nil {
@@ -329,29 +337,52 @@ func (e *Engine) until(ctx context.Context, read func() bool, them string) bool 
 func work[K interface {
 	comparable
 	fmt.Stringer
-}](ctx context.Context, e *Engine, queue workqueue.TypedRateLimitingInterface[K], handle func(context.Context, K) error) {
+}](ctx context.Context, e *Engine, queue *queue[K], handle func(context.Context, K) error) {
 	for {
 		key, shutDown := queue.Get()
 		if shutDown {
 			return
 		}
-		started := e.clock.Now()
-		err := guarded(func() error { return handle(ctx, key) })
-		if err == nil || ctx.Err() == nil {
-			e.tally(key, e.clock.Since(started), err)
-		}
-		var stalled stalledError
-		switch {
-		case err == nil:
-			queue.Forget(key)
-		case ctx.Err() != nil:
-		case errors.As(err, &stalled):
-			e.log.Error(err, "refused; trying again slowly", "key", key.String(), "in", stalledRetry.String())
-			queue.AddAfter(key, stalledRetry)
-		default:
-			e.log.Error(err, "trying again", "key", key.String(), "failures", queue.NumRequeues(key)+1)
-			queue.AddRateLimited(key)
-		}
+		attemptKey(ctx, e, queue, key, handle)
 		queue.Done(key)
+	}
+}
+
+// attemptKey handles one key, unless it has to wait.
+func attemptKey[K interface {
+	comparable
+	fmt.Stringer
+}](ctx context.Context, e *Engine, queue *queue[K], key K, handle func(context.Context, K) error) {
+	if ctx.Err() == nil && queue.rests(key) > 0 {
+		return
+	}
+	started := e.clock.Now()
+	err := guarded(func() error { return handle(ctx, key) })
+	if err == nil || ctx.Err() == nil {
+		e.tally(key, e.clock.Since(started), err)
+	}
+	switch {
+	case err == nil:
+		queue.handled(key)
+	case ctx.Err() == nil:
+		e.tryAgain(key.String(), err, queue.failed(key, err))
+	}
+}
+
+// tryAgain logs a failure of a key that went back to its queue.
+func (e *Engine) tryAgain(key string, err error, r retry) {
+	log := e.log.WithValues("key", key, "in", r.wait.String())
+	switch r.class {
+	case throttled:
+		if r.begun {
+			e.log.Info("the API server asks for fewer requests; waiting", "for", r.wait.String(), "reason", err.Error())
+		}
+		log.V(1).Info("throttled")
+	case stalled:
+		log.Error(err, "refused; trying again slowly")
+	case broken:
+		log.Error(err, "internal error; please report it with the stack; everything else goes on", "stack", stackOf(err))
+	default:
+		log.Error(err, "trying again", "failures", r.failures)
 	}
 }

@@ -143,6 +143,7 @@ func (e *Engine) writePause(ctx context.Context, w reloader.Workload, d *appsv1.
 	switch {
 	case err == nil:
 		e.intake.landed(w, patched)
+		e.queues.workloads.Forget(w)
 		e.log.Info("changed the pause", "workload", w.String(), "paused", ptr.Deref(change.Paused, d.Spec.Paused))
 		return nil
 	case denied(err), apierrors.IsForbidden(err):
@@ -152,16 +153,16 @@ func (e *Engine) writePause(ctx context.Context, w reloader.Workload, d *appsv1.
 		e.intake.missed(w, false)
 		return nil
 	case apierrors.IsConflict(err):
-		return e.lookAgain(w)
+		return e.lookAgain(w, err)
 	}
 	e.intake.missed(w, true)
 	return err
 }
 
 // lookAgain is for a patch that somebody else's write has overtaken.
-func (e *Engine) lookAgain(w reloader.Workload) error {
+func (e *Engine) lookAgain(w reloader.Workload, err error) error {
 	e.intake.missed(w, false)
-	e.queues.workloads.AddAfter(w, pauseLook)
+	e.queues.workloads.failed(w, err)
 	return nil
 }
 

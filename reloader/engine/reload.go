@@ -44,6 +44,17 @@ type Reporter interface {
 // reload handles one key of the workload queue: it has a workload's pods start
 // with the content that it has yet to get.
 func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
+	err := guarded(func() error { return e.reloadDue(ctx, w) })
+	if panicked(err) {
+		// It may have been carried out before.
+		e.rollouts.began(w)
+		e.intake.missed(w, true)
+	}
+	return err
+}
+
+// reloadDue does so if something is due, or its pause asks for it.
+func (e *Engine) reloadDue(ctx context.Context, w reloader.Workload) error {
 	k, ok := kind.ByName(w.Kind)
 	debts := e.ledger.due(w)
 	if _, pauses := e.pauses.of(w); !ok || len(debts) == 0 && !pauses {
@@ -106,7 +117,7 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 			return err
 		case p.with != nil && apierrors.IsConflict(err) && !denied(err):
 			e.rollouts.notBegun(w)
-			return e.lookAgain(w)
+			return e.lookAgain(w, err)
 		}
 		err = e.refused(attempt{r, debts, change}, err)
 		e.giveUpStalled(ctx, w, to, p, err)
@@ -137,6 +148,7 @@ func (e *Engine) carriedOut(r report.Reload, debts []debt, came effect) error {
 		template, _, _ := e.intake.template(w)
 		e.rivals.reloaded(r, came.written.Generation, came.marks, template)
 	}
+	e.queues.workloads.Forget(w)
 	if e.ledger.paid(w, debts) {
 		e.intake.reload(w)
 	}
@@ -229,29 +241,35 @@ func (e *Engine) hold(r report.Reload) time.Duration {
 func (e *Engine) refused(it attempt, err error) error {
 	r := it.reload
 	w := r.Workload
-	var stalled stalledError
-	switch {
-	case errors.As(err, &stalled), denied(err), apierrors.IsForbidden(err):
+	queue := e.intake.queues.workloads
+	if apierrors.IsNotFound(err) && classOf(err) != stalled {
+		// The event of its deletion comes, and forgets what was due. If it does not
+		// come, w is there after all.
 		e.notMade(w, false)
-		e.reporter.Failed(r, reloader.OutcomeStalled, err)
-		return stalledError{err}
-	case apierrors.IsNotFound(err):
-		// The event of its deletion comes, and forgets what was due.
-		e.notMade(w, false)
+		queue.failed(w, err)
 		return nil
-	case apierrors.IsConflict(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err),
-		errors.Is(err, errAnother), errors.Is(err, kind.ErrNoContainer):
+	}
+	stalls := queue.stalls(w, err)
+	switch classOf(err) {
+	case stalled:
+		e.notMade(w, false)
+	case overtaken, mistaken:
 		// It is not what we took it for: another one of that name, or other
-		// containers.
-		e.notMade(w, true)
-	default:
-		// It may have arrived all the same, and then w rolls: its status tells.
+		// containers. If that is known to be so, nothing is new.
+		e.notMade(w, !stalls)
+	case unanswered, failed, throttled, broken:
+		// It may have arrived all the same, and then w rolls: its status tells. That
+		// is so with 429, too, which something between us and the API server may say.
 		e.rollouts.began(w)
 		e.intake.missed(w, true)
 		e.ledger.doubt(w, it.debts)
 		e.attempts.lost(it)
 	}
-	e.reporter.Failed(r, reloader.OutcomeRetry, err)
+	outcome := reloader.OutcomeRetry
+	if stalls {
+		outcome, err = reloader.OutcomeStalled, stalledError{err}
+	}
+	e.reporter.Failed(r, outcome, err)
 	return err
 }
 

@@ -30,7 +30,7 @@ func (e *Engine) resolveOpen(ctx context.Context, w reloader.Workload) error {
 		return nil
 	}
 	// A list does not bring the templates that others lend.
-	if e.queues.resolve.Len() >= manyUnresolved && !e.lenders.serve(w) {
+	if e.queues.resolve.waiting() >= manyUnresolved && !e.lenders.serve(w) {
 		// If the list has somebody in it whom we cannot handle, the others are
 		// read alone.
 		err := guarded(func() error { return e.resolveAll(ctx, k, w) })

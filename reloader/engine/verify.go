@@ -43,6 +43,7 @@ func (e *Engine) verifyRegularly(ctx context.Context) {
 func (e *Engine) sweep(ctx context.Context) {
 	e.ledger.sweep(e.index.Depended)
 	e.limits.sweep()
+	e.queues.sweep()
 	e.births.forget()
 	e.tidy(ctx)
 }
