@@ -37,6 +37,7 @@ func userOf(namespace, name string) string {
 type engine struct {
 	world      *world
 	name       string
+	program    string // what is started; default this version's
 	args       []string
 	proxy      *fault.Proxy
 	kubeconfig string
@@ -69,6 +70,7 @@ func (w *world) engine(name string, args ...string) *engine {
 	e := &engine{
 		world:      w,
 		name:       name,
+		program:    program,
 		kubeconfig: filepath.Join(w.logs, name+".kubeconfig"),
 		address:    listener.Addr().String(),
 		log:        filepath.Join(w.logs, name+".log"),
@@ -113,7 +115,7 @@ func (e *engine) start() {
 	e.world.t.Helper()
 	p, err := e.world.group.Start(e.world.t.Context(), process.Spec{
 		Name: "engine " + e.name,
-		Path: program,
+		Path: e.program,
 		Args: e.args,
 		Env: append(os.Environ(),
 			"POD_NAMESPACE="+e.world.own,
