@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/validation"
@@ -107,32 +108,58 @@ func hasRoom(m *kind.Manifest, key, text string) bool {
 }
 
 // encodeForGeneration returns the record made for the generation that the
-// object will have once it carries it. The record is part of what decides
-// about that on kinds that count annotations: writing another one raises the
-// generation, leaving it as it is does not.
+// object will have once it carries it; empty if no record can be. The record is
+// part of what decides about that on kinds that count annotations: writing
+// another one raises the generation, leaving it as it is does not.
+//
+// A record that says the same already stays as it is where the request raises no
+// generation, so that a dry run of an unchanged manifest differs in nothing: it
+// may lack the UID, or be for a generation that an autoscaler has left behind. The
+// engine does not trust it then, and reads the workload.
 func (w *Webhook) encodeForGeneration(r record.Record, a *admitted) (string, error) {
 	key := w.settings.Keys.Index
 	generation := a.kind.Generation(a.old, a.updated, key)
-	text, err := r.WithGeneration(generation).Encode()
-	if err != nil {
-		return "", err
-	}
-	raised := a.old == nil || generation != a.old.Meta.Generation
-	if raised || !a.kind.CountsAnnotations() {
-		return text, nil
+	if a.old == nil {
+		return r.WithGeneration(generation).Encode()
 	}
 	before := a.old.Meta.Annotations[key]
+	raised := generation != a.old.Meta.Generation
+	if rec, ok := w.equivalent(before, r, a.old); ok {
+		if !raised && rec.Generation <= generation {
+			return before, nil
+		}
+		// The text of an older version stays until the template changes: marks
+		// go by it.
+		r.Version, r.Template = rec.Version, rec.Template
+	}
+	if raised || !a.kind.CountsAnnotations() {
+		return r.WithGeneration(generation).Encode()
+	}
+	text, err := r.WithGeneration(generation + 1).Encode()
 	if text == before {
-		return text, nil
+		// To leave it as it is makes no generation, and it is for one to come.
+		return "", nil
 	}
-	// A record from the creation, when there was no UID yet, fits as well: to
-	// write the UID would raise the generation for nothing.
-	unnamed := r.WithGeneration(generation)
-	unnamed.UID = ""
-	if text, err := unnamed.Encode(); err == nil && text == before {
-		return before, nil
+	return text, err
+}
+
+// equivalent decodes the record that the object has, and reports whether it says
+// of the template what r does, which was made now.
+func (w *Webhook) equivalent(text string, r record.Record, old *kind.Manifest) (record.Record, bool) {
+	rec, err := record.Decode(text)
+	if err != nil || rec.UID != "" && rec.UID != r.UID {
+		return record.Record{}, false
 	}
-	return r.WithGeneration(generation + 1).Encode()
+	template := rec.Template
+	if rec.Version != r.Version {
+		// Its text is compared with nothing; the template before is.
+		if template, err = old.TemplateHash(w.settings.Keys); err != nil {
+			return record.Record{}, false
+		}
+	}
+	same := rec
+	same.Version, same.UID, same.Generation, same.Template = r.Version, r.UID, r.Generation, template
+	return rec, reflect.DeepEqual(same, r)
 }
 
 // operation is one step of a JSON patch.

@@ -244,16 +244,104 @@ func decoded(t *testing.T, k kind.Kind, object any) *kind.Manifest {
 	return m
 }
 
-// A forged record that claims the next generation has no fix point: it stays
-// untrusted for now, and nothing loops.
-func TestMutateLeavesARecordFromTheFuture(t *testing.T) {
+// A record for the next generation would be trusted when that comes, whatever
+// it brings. To write it anew would be to leave it as it is.
+func TestMutateRemovesARecordFromTheFuture(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, nil)
 	old := stored(t, 8)
 	old.Generation = 7
-	response := h.send(PathMutateWorkload, request{object: old, old: old})
-	assert.True(t, response.Allowed)
-	assert.Nil(t, response.Patch)
+	got := applied(t, old, h.send(PathMutateWorkload, request{object: old, old: old}))
+	assert.NotContains(t, got.Annotations, index)
+	old = stored(t, 12)
+	old.Generation = 7
+	got = applied(t, old, h.send(PathMutateWorkload, request{object: old, old: old}))
+	r, err := record.Decode(got.Annotations[index])
+	require.NoError(t, err)
+	assert.EqualValues(t, 8, r.Generation, "the generation that writing it makes")
+}
+
+// A dry run of an unchanged manifest, and any write that raises no generation,
+// leaves a record that says the same.
+func TestMutateLeavesAnEquivalentRecord(t *testing.T) {
+	t.Parallel()
+	edit := func(old *appsv1.Deployment, change func(*record.Record)) {
+		r, err := record.Decode(old.Annotations[index])
+		require.NoError(t, err)
+		change(&r)
+		old.Annotations[index], err = r.Encode()
+		require.NoError(t, err)
+	}
+	version1 := func(r *record.Record) { r.Version, r.Template = 1, "of Go types" }
+	tests := map[string]struct {
+		old    func(*appsv1.Deployment)
+		update func(*appsv1.Deployment)
+		// want of the record that comes: its generation, 0 if the text stays.
+		want        int64
+		wantVersion int
+	}{
+		"from the creation":                    {old: func(d *appsv1.Deployment) { edit(d, func(r *record.Record) { r.UID, r.Generation = "", 1 }) }},
+		"behind, since somebody has scaled it": {old: func(d *appsv1.Deployment) { d.Generation += 5 }},
+		"of the version before":                {old: func(d *appsv1.Deployment) { edit(d, version1) }},
+		"of the version before, behind": {
+			old: func(d *appsv1.Deployment) { edit(d, version1); d.Generation++ },
+		},
+		"that a manifest left out":                {update: func(d *appsv1.Deployment) { delete(d.Annotations, index) }},
+		"that a manifest brought in another form": {update: func(d *appsv1.Deployment) { d.Annotations[index] = "exported" }},
+		"and a label": {update: func(d *appsv1.Deployment) { d.Labels = map[string]string{"a": "b"} }},
+		"and our marks, which raise the generation": {
+			update: func(d *appsv1.Deployment) {
+				d.Spec.Template.Spec.Containers[0].Env = append(d.Spec.Template.Spec.Containers[0].Env, corev1.EnvVar{Name: "STAKATER_X_SECRET", Value: "v1-0"})
+			},
+			want: 8, wantVersion: record.Version,
+		},
+		"of the version before, and replicas": {
+			old:    func(d *appsv1.Deployment) { edit(d, version1) },
+			update: func(d *appsv1.Deployment) { d.Spec.Replicas = new(int32(7)) },
+			want:   8, wantVersion: 1,
+		},
+		"of the version before, and another template": {
+			old:    func(d *appsv1.Deployment) { edit(d, version1) },
+			update: func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image = "web:2" },
+			want:   8, wantVersion: record.Version,
+		},
+		"no: it lies about references": {
+			old:  func(d *appsv1.Deployment) { edit(d, func(r *record.Record) { r.References = nil; r.Container = "x" }) },
+			want: 8, wantVersion: record.Version,
+		},
+		"no: it is of another template": {
+			old:  func(d *appsv1.Deployment) { edit(d, func(r *record.Record) { r.Template = "00" }) },
+			want: 8, wantVersion: record.Version,
+		},
+		"no: it is another workload's": {
+			old:  func(d *appsv1.Deployment) { edit(d, func(r *record.Record) { r.UID = "uid-2" }) },
+			want: 8, wantVersion: record.Version,
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t, nil)
+			old := stored(t, 7)
+			if tc.old != nil {
+				tc.old(old)
+			}
+			updated := old.DeepCopy()
+			if tc.update != nil {
+				tc.update(updated)
+			}
+			got := applied(t, updated, h.send(PathMutateWorkload, request{object: updated, old: old}))
+			if tc.want == 0 {
+				assert.Equal(t, old.Annotations[index], got.Annotations[index])
+				return
+			}
+			r, err := record.Decode(got.Annotations[index])
+			require.NoError(t, err)
+			assert.Equal(t, tc.want, r.Generation)
+			assert.Equal(t, tc.wantVersion, r.Version)
+			assert.Equal(t, "uid-1", r.UID)
+		})
+	}
 }
 
 // StatefulSets and DaemonSets count the spec only.
