@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -16,13 +17,13 @@ import (
 )
 
 // Whatever a review is made of, answering it allocates 40 MB at most, garbage
-// included, and takes a bounded time: about 0.1 s on an idle machine. What the
-// test asks for leaves room for a busy one.
+// included, and takes a bounded time: 0.1 s on an idle machine. Since machines
+// differ, the test asks for some times what encoding/json needs only to see that
+// the largest review is JSON.
 func TestOneReviewIsBounded(t *testing.T) {
 	const (
 		size     = 7<<20 - 1024
 		mostByte = 40 << 20
-		longest  = 5 * time.Second
 	)
 	fill := func(element string, size int) string {
 		return strings.TrimSuffix(strings.Repeat(element+",", size/(len(element)+1)), ",")
@@ -60,12 +61,15 @@ func TestOneReviewIsBounded(t *testing.T) {
 		"a list of patterns":     review(`"configmap.reloader.stakater.com/reload":"`+fill("(?:.?){24}y", 200_000)+`"`, `{}`),
 		"an exclude list":        review(opted+`,"configmaps.exclude.reloader.stakater.com/reload":"`+each(40_000, "%x")+`"`, `{}`),
 	}
+	start := time.Now()
+	require.True(t, json.Valid([]byte(reviews["empty containers"])))
+	longest := 30 * time.Since(start)
 	w, err := New(Options{Settings: policy.Settings{Keys: policy.DefaultKeys()}})
 	require.NoError(t, err)
 	mux := http.NewServeMux()
 	w.Register(RegistrarFunc(mux.Handle))
 	for name, body := range reviews {
-		for _, path := range []string{PathMutateWorkload, PathValidateWorkload, PathValidateSource} {
+		for _, path := range []string{PathMutateWorkload, PathValidateWorkload} {
 			request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, strings.NewReader(body))
 			request.Header.Set("Content-Type", "application/json")
 			var before, after runtime.MemStats
