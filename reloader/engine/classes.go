@@ -103,6 +103,10 @@ func (e *Engine) classTurned(class reloader.Source, how arrival) {
 // readClass is readSource for a SecretProviderClass. Its content is in memory;
 // what is read, and only when that has changed, is who may be reloaded for it.
 func (e *Engine) readClass(ctx context.Context, class reloader.Source) error {
+	m, known := e.matches(class)
+	if !known {
+		return nil
+	}
 	if due, _ := e.ledger.take(class); !due {
 		return nil
 	}
@@ -128,7 +132,7 @@ func (e *Engine) readClass(ctx context.Context, class reloader.Source) error {
 		}
 		e.readable(classResource().GroupResource(), class.Namespace)
 	}
-	dependents := func() []reloader.Workload { return e.index.Dependents(class, annotations) }
+	dependents := func() []reloader.Workload { return e.index.Dependents(class, m, annotations) }
 	if left != "" {
 		// Those that went back had other content in between.
 		passed := c
@@ -159,8 +163,9 @@ func (e *Engine) readClass(ctx context.Context, class reloader.Source) error {
 func (e *Engine) searchClasses(on shelf) {
 	searchers := e.ledger.searchersOn(on)
 	for _, class := range e.rotations.in(on.namespace) {
+		m, known := e.matches(class)
 		for w, since := range searchers {
-			if entry, ok := e.index.Get(w); ok && entry.Policy.MatchesPattern(class.Kind, class.Name) {
+			if !known || e.index.Matched(w, class.Kind, m) {
 				e.ledger.join(w, since, class)
 			}
 		}

@@ -43,7 +43,9 @@ type Engine struct {
 	intake *intake
 	queues *queues
 	recent *recent
-	limits *limits
+	// matching is what patterns may cost each namespace.
+	matching *matching
+	limits   *limits
 
 	rollouts *rollouts
 	rivals   *rivals
@@ -123,6 +125,7 @@ func New(o Options) (*Engine, error) {
 		rollouts:       newRollouts(o.ConcurrentRollouts, len(o.Scope.Namespaces) != 1, o.Clock),
 		limits:         newLimits(max(0, o.ReloadsPerWorkload), o.ReloadsPerSecond, o.Clock),
 		recent:         newRecent(),
+		matching:       newMatching(o.Clock),
 		checkpoint:     o.Checkpoint,
 		lease:          o.Lease,
 		rotations:      newRotations(),
@@ -225,11 +228,13 @@ func (e *Engine) lead(ctx context.Context) {
 	var workers sync.WaitGroup
 	defer workers.Wait()
 	defer e.queues.sources.ShutDown()
+	defer e.queues.matches.ShutDown()
 	defer e.queues.workloads.ShutDown()
 	defer e.queues.faults.ShutDown()
 	defer e.queues.carriers.ShutDown()
 	workers.Go(func() { e.leading(ctx) })
 	workers.Go(func() { work(ctx, e, e.queues.faults, e.tellFaults) })
+	workers.Go(func() { work(ctx, e, e.queues.matches, e.matchWaiting) })
 	for range e.workers {
 		workers.Go(func() { work(ctx, e, e.queues.sources, e.readSource) })
 		workers.Go(func() { work(ctx, e, e.queues.workloads, e.reload) })
@@ -237,7 +242,7 @@ func (e *Engine) lead(ctx context.Context) {
 	}
 	// Reloads do not wait for every source to be read, so neither does this.
 	workers.Go(func() { e.watchRollouts(ctx) })
-	if !e.until(ctx, e.ledger.allRead, "sources") {
+	if !e.until(ctx, func() bool { return e.ledger.allReadBut(e.matching.waits) }, "sources") {
 		return
 	}
 	if e.checkpoint != nil {

@@ -168,7 +168,7 @@ func settled(t *testing.T, in *intake, a app) {
 	}
 	for _, s := range in.index.DependsOn(a.workload) {
 		in.ledger.take(s)
-		in.ledger.look(s, written(1, "a"), func() []reloader.Workload { return in.index.Dependents(s, nil) })
+		in.ledger.look(s, written(1, "a"), func() []reloader.Workload { return in.index.Dependents(s, index.Matches{}, nil) })
 	}
 	drain(in.queues.resolve)
 	drain(in.queues.sources)

@@ -14,6 +14,9 @@ import (
 // source that something depends on it holds one fingerprint that has been
 // rolled out to all workloads, and only while a change is on its way what
 // differs from that. It does no I/O and is safe for concurrent use.
+//
+// Locks are taken in this order: intake, ledger, index. Regular expressions of
+// workloads run under none of them, and on no goroutine of a watch: see matches.
 type ledger struct {
 	lifecycle lifecycle
 

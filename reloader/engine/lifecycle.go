@@ -7,6 +7,7 @@ import (
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/fingerprint"
+	"k8s-reloader/reloader/index"
 	"k8s-reloader/reloader/policy"
 )
 
@@ -32,9 +33,13 @@ const someVersion = math.MaxUint64
 // lookAtNothing has those reloaded who have yet to do without a source that is
 // gone, if that counts.
 func (e *Engine) lookAtNothing(s reloader.Source) {
+	m, known := e.matches(s)
+	if !known {
+		return
+	}
 	annotations := e.ledger.wishes(s).annotations(e.settings.Keys)
 	overdue, _ := e.ledger.look(s, content{absent: true}, func() []reloader.Workload {
-		return e.index.Dependents(s, annotations)
+		return e.index.Dependents(s, m, annotations)
 	})
 	// Whenever it went, pods cannot have started without it and have it.
 	e.ledger.pastOf(s)
@@ -48,11 +53,11 @@ func (e *Engine) lookAtNothing(s reloader.Source) {
 // whoWasThere returns the workloads that are older than a source which was
 // created while no engine ran, if that counts. Only the times of both tell; what
 // was created together, as far as clocks can say, waits for nothing.
-func (e *Engine) whoWasThere(s reloader.Source, object metav1.Object) (overdue []reloader.Workload) {
+func (e *Engine) whoWasThere(s reloader.Source, m index.Matches, object metav1.Object) (overdue []reloader.Workload) {
 	if !e.ledger.lifecycle.afterRestart || !e.ledger.countsCreation(s) {
 		return nil
 	}
-	for _, w := range e.index.Dependents(s, object.GetAnnotations()) {
+	for _, w := range e.index.Dependents(s, m, object.GetAnnotations()) {
 		_, created, _ := e.intake.created(w)
 		if object.GetCreationTimestamp().Sub(created) > clockTolerance && e.ledger.miss(s, w) {
 			overdue = append(overdue, w)

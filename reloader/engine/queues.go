@@ -45,6 +45,8 @@ type queues struct {
 	// sources: sources that have to be read; without a name, all those of
 	// that kind and namespace.
 	sources *queue[reloader.Source]
+	// matches: namespaces that have used up what patterns may cost for now.
+	matches *queue[namespaceKey]
 	// workloads: workloads that wait for a reload.
 	workloads *queue[reloader.Workload]
 	// faults: workloads with annotations that cannot be used, to be told.
@@ -69,6 +71,7 @@ func newRuledQueues(c clock.WithTicker, m workqueue.MetricsProvider,
 		namespaces: newRuledQueue("namespaces", c, m, rules[namespaceKey]{}),
 		resolve:    newRuledQueue("resolve", c, m, resolve),
 		sources:    newRuledQueue("sources", c, m, sources),
+		matches:    newRuledQueue("matches", c, m, rules[namespaceKey]{}),
 		workloads:  newRuledQueue("workloads", c, m, workloads),
 		faults:     newRuledQueue("faults", c, m, rules[reloader.Workload]{}),
 		carriers:   newRuledQueue("carriers", c, m, rules[reloader.Workload]{share: share, first: firstWrite}),
@@ -192,6 +195,7 @@ func (q *queues) shutDown() {
 	q.namespaces.ShutDown()
 	q.resolve.ShutDown()
 	q.sources.ShutDown()
+	q.matches.ShutDown()
 	q.workloads.ShutDown()
 	q.faults.ShutDown()
 	q.carriers.ShutDown()

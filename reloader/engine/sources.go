@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -66,6 +67,9 @@ func (e *Engine) readDue(ctx context.Context, s reloader.Source) error {
 	on := shelfOf(s)
 	if s.Name == "" {
 		return e.searchShelf(ctx, on)
+	}
+	if _, known := e.matches(s); !known {
+		return nil
 	}
 	if !e.index.Depended(s) {
 		e.ledger.abandon(s, e.index.Depended)
@@ -142,15 +146,24 @@ func (e *Engine) searchShelf(ctx context.Context, on shelf) error {
 		return nil
 	}
 	var outdated error
+	later := make(map[reloader.Source]struct{})
 	err := e.client.sources(ctx, on.kind, on.namespace, func(object readable) {
 		s := reloader.Source{Kind: on.kind, Namespace: on.namespace, Name: object.GetName()}
-		if !e.index.Depended(s) {
+		m, known := e.matches(s)
+		if known && !e.index.Depended(s) {
 			return
 		}
 		for w, since := range searchers {
-			if entry, ok := e.index.Get(w); ok && entry.Policy.MatchesPattern(s.Kind, s.Name) {
+			// As long as it is not known, it counts as a match: the look at s
+			// asks for those that do depend on it.
+			if !known || e.index.Matched(w, s.Kind, m) {
 				e.ledger.join(w, since, s)
 			}
+		}
+		if !known {
+			e.ledger.putBack(s)
+			later[s] = struct{}{}
+			return
 		}
 		err := guarded(func() error { return e.lookAt(ctx, s, object) })
 		if panicked(err) {
@@ -177,6 +190,7 @@ func (e *Engine) searchShelf(ctx context.Context, on shelf) error {
 		return err
 	}
 	e.ledger.searched(on, searchers)
+	waiting = slices.DeleteFunc(waiting, func(s reloader.Source) bool { _, ok := later[s]; return ok })
 	for _, s := range e.ledger.notFound(waiting) {
 		e.lookAtNothing(s)
 	}
@@ -194,6 +208,10 @@ func (e *Engine) lookAt(ctx context.Context, s reloader.Source, object readable)
 		e.ledger.unselected(s)
 		return nil
 	}
+	m, known := e.matches(s)
+	if !known {
+		return nil
+	}
 	c := content{
 		version: versionOf(object.GetResourceVersion()),
 		written: dataWritten(object),
@@ -208,7 +226,7 @@ func (e *Engine) lookAt(ctx context.Context, s reloader.Source, object readable)
 		c.fingerprint = e.key.Secret(o.Data)
 	}
 	overdue, outdated := e.ledger.look(s, c, func() []reloader.Workload {
-		return e.affected(s, object.GetAnnotations())
+		return e.affected(s, m, object.GetAnnotations())
 	})
 	if outdated {
 		return fmt.Errorf("look at %s: %w", s, errOutdated)
@@ -217,8 +235,8 @@ func (e *Engine) lookAt(ctx context.Context, s reloader.Source, object readable)
 	case archived:
 		overdue = e.whoLacks(ctx, s, c, overdue)
 	case unknown:
-		overdue = append(overdue, e.whoMissed(ctx, s, c, e.index.Dependents(s, object.GetAnnotations()))...)
-		overdue = append(overdue, e.whoWasThere(s, object)...)
+		overdue = append(overdue, e.whoMissed(ctx, s, c, e.index.Dependents(s, m, object.GetAnnotations()))...)
+		overdue = append(overdue, e.whoWasThere(s, m, object)...)
 	case none, lookingBack:
 	}
 	overdue = e.moved(s, c, object, overdue)

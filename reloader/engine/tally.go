@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/index"
 	"k8s-reloader/reloader/report"
 )
 
@@ -29,8 +30,8 @@ func (e *Engine) tally(key any, took time.Duration, err error) {
 
 // affected returns the workloads that a change of s reloads, and counts what
 // all of them decide.
-func (e *Engine) affected(s reloader.Source, annotations map[string]string) (reloads []reloader.Workload) {
-	for w, decision := range e.index.Decisions(s, annotations) {
+func (e *Engine) affected(s reloader.Source, m index.Matches, annotations map[string]string) (reloads []reloader.Workload) {
+	for w, decision := range e.index.Decisions(s, m, annotations) {
 		e.metrics.Decided(w.Kind, decision)
 		if decision.Reload {
 			reloads = append(reloads, w)

@@ -57,7 +57,7 @@ func TestDecisionsAreToldWithTheirReason(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			yes, no := reasons{}, reasons{}
 			var reloads []reloader.Workload
-			for w, d := range x.Decisions(tc.source, tc.annotations) {
+			for w, d := range x.Decisions(tc.source, found(x, tc.source), tc.annotations) {
 				if d.Reload {
 					yes[w.Name] = d.Reason
 					reloads = append(reloads, w)
@@ -67,11 +67,20 @@ func TestDecisionsAreToldWithTheirReason(t *testing.T) {
 			}
 			assert.Equal(t, tc.wantYes, yes)
 			assert.Equal(t, tc.wantNo, no)
-			assert.Equal(t, x.Dependents(tc.source, tc.annotations), reloads)
+			assert.Equal(t, x.Dependents(tc.source, found(x, tc.source), tc.annotations), reloads)
 		})
 	}
-	assert.Len(t, maps.Collect(x.Decisions(source, nil)), 5)
-	for range x.Decisions(source, nil) {
+	assert.Len(t, maps.Collect(x.Decisions(source, found(x, source), nil)), 5)
+	for range x.Decisions(source, found(x, source), nil) {
 		break
+	}
+}
+
+// found is what Match finds out of s when nothing limits it.
+func found(x *Index, s reloader.Source) Matches {
+	for {
+		if m, _, complete := x.Match(s, 1); complete {
+			return m
+		}
 	}
 }

@@ -10,7 +10,10 @@
 // Most dependencies are exact: a reference, or a name in a list. Those are
 // found by one look-up each, whatever the number of workloads. Patterns in
 // named lists are tried one by one, but only those of the source's namespace
-// and kind.
+// and kind, equal lists once, and never within a question: Match tries them, in
+// as many calls as its caller likes, and what it has found out is remembered per
+// name. The memory for that is bounded, in all and per namespace.
 //
-// Read next: index.go for the questions, node.go for how answers are stored.
+// Read next: index.go for the questions, node.go for how answers are stored,
+// match.go for patterns.
 package index

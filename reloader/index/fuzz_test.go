@@ -185,7 +185,7 @@ func assertAlike(t *testing.T, x *index.Index, n *naive) {
 	for _, s := range allSources() {
 		for _, a := range []annotations{nil, {match: "true"}, {ignore: "true"}} {
 			want := n.dependents(s, a)
-			require.Equal(t, want, x.Dependents(s, a), "%s with %v", s, a)
+			require.Equal(t, want, dependents(x, s, a), "%s with %v", s, a)
 			if len(want) > 0 {
 				require.True(t, x.Depended(s), s)
 			}

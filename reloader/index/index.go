@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/pattern"
 	"k8s-reloader/reloader/policy"
 )
 
@@ -37,9 +38,13 @@ type Index struct {
 
 	mu sync.RWMutex
 	// What follows is guarded by mu, all the way down but for the immutable
-	// fields of nodes. Nothing is called under mu but policies, which are pure.
+	// fields of nodes and pattern sets. Nothing is called under mu, least of all
+	// a regular expression: those run in Match, without it. So an Index may be
+	// asked under any lock of its user, all but for Match.
 	namespaces map[string]*namespace
 	stats      Stats
+	// patterned counts the namespaces with patterns, which share the memory.
+	patterned int
 }
 
 // New returns an empty Index that decides with these settings, which must be
@@ -99,50 +104,43 @@ func (x *Index) Delete(w reloader.Workload) {
 
 // Depended reports whether a change of s may concern a workload. It is true
 // whenever Dependents returns something, and may be true when that returns
-// nothing, since it does not know the annotations of s. It allocates nothing
-// and is meant for every event of a watch.
+// nothing, since it does not know the annotations of s, and while there are
+// patterns of which Match has not yet found out whether they match. It allocates
+// nothing, matches nothing, and is meant for every event of a watch.
 func (x *Index) Depended(s reloader.Source) bool {
 	kind, ok := toSourceKind(s.Kind)
 	if !ok {
 		return false
 	}
-	exact, patterns := x.lookUp(kind, s)
-	if exact {
-		return true
-	}
-	for _, n := range patterns {
-		if n.policy.MatchesPattern(s.Kind, s.Name) {
-			return true
-		}
-	}
-	return false
-}
-
-// lookUp reports whether s is depended on by its name, and returns the nodes
-// whose patterns may match it, to read only. They are matched without the
-// lock: an expensive pattern holds up nobody else.
-func (x *Index) lookUp(kind sourceKind, s reloader.Source) (exact bool, patterns []*node) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	ns := x.namespaces[s.Namespace]
 	if ns == nil {
-		return false, nil
+		return false
 	}
-	_, exact = ns.sources[kind][s.Name]
-	return exact, ns.patterns[kind]
+	if _, exact := ns.sources[kind][s.Name]; exact {
+		return true
+	}
+	p := &ns.patterns[kind]
+	if len(p.sets) == 0 {
+		return false
+	}
+	m := p.known[s.Name]
+	return !p.all(m) || m.live()
 }
 
 // Dependents returns the workloads that a change of s reloads, sorted by kind
 // and name: those whose policy says yes. The annotations are those of s (for a
-// CSI pod status, of its SecretProviderClass). The result is the caller's.
-func (x *Index) Dependents(s reloader.Source, annotations map[string]string) []reloader.Workload {
+// CSI pod status, of its SecretProviderClass), m is what Match has returned.
+// Patterns that have come in since are left out. The result is the caller's.
+func (x *Index) Dependents(s reloader.Source, m Matches, annotations map[string]string) []reloader.Workload {
 	kind, ok := toSourceKind(s.Kind)
 	if !ok {
 		return nil
 	}
-	nodes := slices.DeleteFunc(x.candidates(kind, s), func(n *node) bool {
+	nodes := slices.DeleteFunc(x.candidates(kind, s, m), func(n candidate) bool {
 		referenced := n.referencesTo(kind, s.Name, x.settings)
-		return !n.policy.Decide(s.Kind, s.Name, annotations, referenced).Reload
+		return !n.policy.DecideMatched(s.Kind, s.Name, annotations, referenced, n.matched).Reload
 	})
 	if len(nodes) == 0 {
 		return nil
@@ -154,37 +152,50 @@ func (x *Index) Dependents(s reloader.Source, annotations map[string]string) []r
 	return workloads
 }
 
+// candidate is a node that may say yes to a source, and whether its patterns
+// match that.
+type candidate struct {
+	*node
+	matched bool
+}
+
 // candidates returns the nodes that may say yes to s, sorted, in a slice of the
 // caller's. They are decided upon without the lock, which only immutable fields
 // of nodes allow.
-func (x *Index) candidates(kind sourceKind, s reloader.Source) []*node {
-	nodes, patterns := x.dependents(kind, s)
-	exact := len(nodes)
-	for _, n := range patterns {
-		if n.policy.MatchesPattern(s.Kind, s.Name) {
-			nodes = append(nodes, n)
-		}
-	}
-	if exact == 0 || len(nodes) == exact {
-		return nodes
-	}
-	slices.SortFunc(nodes, compareNodes)
-	return slices.Compact(nodes)
-}
-
-// dependents returns the nodes that depend on s by its name, in a slice of the
-// caller's, and those whose patterns may match it, to read only.
-func (x *Index) dependents(kind sourceKind, s reloader.Source) (exact, patterns []*node) {
+func (x *Index) candidates(kind sourceKind, s reloader.Source, m Matches) []candidate {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	ns := x.namespaces[s.Namespace]
 	if ns == nil {
-		return nil, nil
+		return nil
 	}
+	var found []candidate
 	if src := ns.sources[kind][s.Name]; src != nil {
-		exact = slices.Clone(src.dependents)
+		found = make([]candidate, len(src.dependents))
+		for i, n := range src.dependents {
+			found[i] = candidate{node: n}
+		}
 	}
-	return exact, ns.patterns[kind]
+	exact := len(found)
+	for _, set := range m.sets {
+		for _, n := range set.nodes {
+			found = append(found, candidate{n, true})
+		}
+	}
+	if len(found) == exact {
+		return found
+	}
+	// Of a node that is there twice the one that is matched stays.
+	slices.SortFunc(found, func(a, b candidate) int {
+		if order := compareNodes(a.node, b.node); order != 0 || a.matched == b.matched {
+			return order
+		}
+		if a.matched {
+			return -1
+		}
+		return 1
+	})
+	return slices.CompactFunc(found, func(a, b candidate) bool { return a.node == b.node })
 }
 
 // Get returns what the Index knows of w, which the caller may keep and change.
@@ -271,15 +282,15 @@ func (x *Index) link(ns *namespace, n, old *node, wanted []dependency) []reloade
 func (x *Index) linkPatterns(ns *namespace, n, old *node) bool {
 	gained := false
 	for kind := range sourceKind(sourceKinds) {
-		if !n.hasPatterns(kind) {
+		text := n.patterns(kind)
+		if text.Empty() {
 			continue
 		}
-		had := old != nil && old.hasPatterns(kind)
+		had := old != nil && !old.patterns(kind).Empty()
 		if !had {
 			x.stats.Patterns++
 		}
-		// Readers go through the old slice without the lock.
-		ns.patterns[kind] = insertNode(slices.Clone(ns.patterns[kind]), n)
+		x.addPatterns(ns, kind, text, n)
 		// The whole policy is compared, since a shorter exclude list lets the
 		// same patterns match more.
 		gained = gained || !had || !old.policy.Equal(n.policy)
@@ -301,9 +312,19 @@ func (x *Index) unlink(ns *namespace, old, next *node) {
 		}
 	}
 	for kind := range sourceKind(sourceKinds) {
-		if old.hasPatterns(kind) && (next == nil || !next.hasPatterns(kind)) {
-			ns.patterns[kind] = removeNode(slices.Clone(ns.patterns[kind]), old)
+		text := old.patterns(kind)
+		if text.Empty() {
+			continue
+		}
+		var now pattern.Set
+		if next != nil {
+			now = next.patterns(kind)
+		}
+		if now.Empty() {
 			x.stats.Patterns--
+		}
+		if now != text {
+			x.removePatterns(ns, kind, text, old)
 		}
 	}
 }

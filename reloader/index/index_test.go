@@ -26,6 +26,17 @@ const (
 	notCM   = "configmaps.exclude.reloader.stakater.com/reload"
 )
 
+// dependents asks for what depends on s, once all patterns have been tried, one
+// at a time.
+func dependents(x *index.Index, s reloader.Source, a annotations) []reloader.Workload {
+	for {
+		m, _, complete := x.Match(s, 1)
+		if complete {
+			return x.Dependents(s, m, a)
+		}
+	}
+}
+
 func TestDependents(t *testing.T) {
 	refs := []reloader.Reference{
 		{Kind: reloader.ConfigMap, Name: "cm", Container: "app", How: reloader.HowEnvFrom},
@@ -124,16 +135,20 @@ func TestDependents(t *testing.T) {
 			w := deployment("web")
 			x.Set(w, index.Entry{Policy: policy.Parse(tc.workload, nil, s), References: tc.references})
 
+			if tc.wantDepended {
+				assert.True(t, x.Depended(tc.source), "depended, as far as is known before patterns are tried")
+			}
+			dependents(x, tc.source, nil)
 			assert.Equal(t, tc.wantDepended, x.Depended(tc.source), "depended")
 			var want []reloader.Workload
 			if tc.want {
 				want = []reloader.Workload{w}
 			}
-			assert.Equal(t, want, x.Dependents(tc.source, tc.annotations))
+			assert.Equal(t, want, dependents(x, tc.source, tc.annotations))
 
 			x.Delete(w)
 			assert.False(t, x.Depended(tc.source), "after the workload is gone")
-			assert.Empty(t, x.Dependents(tc.source, tc.annotations))
+			assert.Empty(t, dependents(x, tc.source, tc.annotations))
 			assert.Equal(t, index.Stats{}, x.Stats())
 		})
 	}
@@ -155,7 +170,7 @@ func TestDependentsAreSorted(t *testing.T) {
 		}
 		x.Set(w, index.Entry{Policy: policy.Parse(named, nil, s)})
 	}
-	assert.Equal(t, want, x.Dependents(cm("cm"), nil))
+	assert.Equal(t, want, dependents(x, cm("cm"), nil))
 }
 
 func TestSet(t *testing.T) {
@@ -295,7 +310,7 @@ func TestEntriesThatCountForNothing(t *testing.T) {
 		{Kind: reloader.ConfigMap, How: reloader.HowEnv},
 	}})
 	assert.False(t, x.Depended(cm("cm")))
-	assert.Empty(t, x.Dependents(cm("cm"), nil))
+	assert.Empty(t, dependents(x, cm("cm"), nil))
 	assert.Equal(t, index.Stats{Workloads: 2}, x.Stats())
 	x.Delete(deployment("never set"))
 	x.Delete(reloader.Workload{Kind: reloader.Deployment, Namespace: "nowhere", Name: "a"})
@@ -373,7 +388,7 @@ func TestConcurrentUse(t *testing.T) {
 			for i := range rounds {
 				source := cm(fmt.Sprintf("cm-%d", i%3))
 				x.Depended(source)
-				for _, w := range x.Dependents(source, nil) {
+				for _, w := range dependents(x, source, nil) {
 					x.Get(w)
 					x.DependsOn(w)
 				}
@@ -387,7 +402,7 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	group.Wait()
 
-	assert.Len(t, x.Dependents(cm("cm-0"), nil), writers)
+	assert.Len(t, dependents(x, cm("cm-0"), nil), writers)
 	assert.Equal(t, index.Stats{Workloads: writers, Sources: 1}, x.Stats())
 }
 

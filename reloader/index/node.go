@@ -7,6 +7,7 @@ import (
 	"unique"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/pattern"
 	"k8s-reloader/reloader/policy"
 )
 
@@ -16,9 +17,7 @@ type namespace struct {
 	name      string
 	workloads map[workloadKey]*node
 	sources   [sourceKinds]map[string]*source
-	// patterns are the workloads whose named list of that kind has patterns,
-	// in the order of compareNodes.
-	patterns [sourceKinds][]*node
+	patterns  [sourceKinds]patterns
 }
 
 type workloadKey struct {
@@ -158,9 +157,7 @@ func (n *node) dependencies(s policy.Settings) []dependency {
 	}
 	var found []dependency
 	add := func(kind sourceKind, name string) {
-		// These two reasons hold whatever annotations the source carries.
-		reason := n.policy.Decide(kind.kind(), name, nil, true).Reason
-		if reason != reloader.ReasonKindOff && reason != reloader.ReasonExcluded {
+		if !n.policy.Excludes(kind.kind(), name) {
 			found = append(found, dependency{kind: kind, name: name})
 		}
 	}
@@ -228,9 +225,12 @@ func (n *node) referencesTo(kind sourceKind, name string, s policy.Settings) boo
 	})
 }
 
-// hasPatterns reports whether n's policy has patterns of that kind.
-func (n *node) hasPatterns(kind sourceKind) bool {
-	return n.policy != nil && n.policy.HasPatterns(kind.kind())
+// patterns returns the patterns of n's policy for that kind.
+func (n *node) patterns(kind sourceKind) pattern.Set {
+	if n.policy == nil {
+		return pattern.Set{}
+	}
+	return n.policy.Patterns(kind.kind())
 }
 
 // compareNodes orders the nodes of one namespace by kind and name.

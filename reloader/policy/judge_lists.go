@@ -152,7 +152,7 @@ func (j *judge) collisions(field string, kind reloader.SourceKind, used []string
 	var (
 		r     = &j.policy.rules[i]
 		first = make(map[string]string, len(used))
-		m     = r.named().compile()
+		m     = j.policy.Patterns(kind).Compile()
 		spent = 0
 		told  = 0
 	)

@@ -3,7 +3,6 @@ package policy
 import (
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"k8s-reloader/reloader/pattern"
 )
@@ -14,8 +13,6 @@ type list struct {
 	literals []string
 	// patterns are the other entries that can be used.
 	patterns pattern.Set
-	// compiled are the patterns, once somebody has asked for a match.
-	compiled atomic.Pointer[pattern.Matcher]
 }
 
 // entries splits an annotation value at commas and yields what is left of each
@@ -97,10 +94,6 @@ func (l *list) equal(other *list) bool {
 	return l.patterns == other.patterns && slices.Equal(l.literals, other.literals)
 }
 
-func (l *list) matches(name string) bool {
-	return l.names(name) || l.compile().Match(name)
-}
-
 // names reports whether the list has the name itself.
 func (l *list) names(name string) bool {
 	if l == nil {
@@ -108,19 +101,6 @@ func (l *list) names(name string) bool {
 	}
 	_, ok := slices.BinarySearch(l.literals, name)
 	return ok
-}
-
-// compile returns the patterns, ready to match.
-func (l *list) compile() *pattern.Matcher {
-	if l == nil || l.patterns.Empty() {
-		return nil
-	}
-	m := l.compiled.Load()
-	if m == nil {
-		m = l.patterns.Compile()
-		l.compiled.Store(m)
-	}
-	return m
 }
 
 func sortedUnique(names []string) []string {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/pattern"
 )
 
 // Policy is what the annotations of one workload and the settings say, ready
@@ -102,8 +103,14 @@ func isTrue(value string) bool {
 // Decide says whether a change of a source reloads the workload. Referenced
 // tells whether the workload has a reference to it that Settings.Follows.
 // Namespaces, label selectors and switched off workload kinds are the
-// caller's.
+// caller's. It runs the patterns of a stranger, so it is called under no lock;
+// whoever knows what they match calls DecideMatched.
 func (p *Policy) Decide(kind reloader.SourceKind, name string, sourceAnnotations map[string]string, referenced bool) reloader.Decision {
+	return p.DecideMatched(kind, name, sourceAnnotations, referenced, p.MatchesPattern(kind, name))
+}
+
+// DecideMatched is Decide, given whether one of Patterns matches the name.
+func (p *Policy) DecideMatched(kind reloader.SourceKind, name string, sourceAnnotations map[string]string, referenced, matched bool) reloader.Decision {
 	i, ok := ordinal(kind)
 	if !ok || p.rules[i].off {
 		return no(reloader.ReasonKindOff)
@@ -115,7 +122,7 @@ func (p *Policy) Decide(kind reloader.SourceKind, name string, sourceAnnotations
 	if r.excludes(name) {
 		return no(reloader.ReasonExcluded)
 	}
-	if r.named().matches(name) {
+	if matched || r.named().names(name) {
 		return yes(reloader.ReasonNamed)
 	}
 	searched := r.search && sourceAnnotations[p.matchKey] == "true"
@@ -189,16 +196,31 @@ func (p *Policy) Names(kind reloader.SourceKind) []string {
 	return nil
 }
 
-// HasPatterns reports whether the named list has entries that can match more
-// than one name.
-func (p *Policy) HasPatterns(kind reloader.SourceKind) bool {
-	l := p.list(kind)
-	return l != nil && !l.patterns.Empty()
+// Excludes reports whether no change of the source reloads the workload,
+// whatever its annotations: its kind is switched off, or its name excluded.
+func (p *Policy) Excludes(kind reloader.SourceKind, name string) bool {
+	i, ok := ordinal(kind)
+	return !ok || p.rules[i].off || p.rules[i].excludes(name)
 }
 
-// MatchesPattern reports whether such an entry matches the name.
+// Patterns returns the entries of the named list that can match more than one
+// name.
+func (p *Policy) Patterns(kind reloader.SourceKind) pattern.Set {
+	if l := p.list(kind); l != nil {
+		return l.patterns
+	}
+	return pattern.Set{}
+}
+
+// HasPatterns reports whether the named list has such entries.
+func (p *Policy) HasPatterns(kind reloader.SourceKind) bool {
+	return !p.Patterns(kind).Empty()
+}
+
+// MatchesPattern reports whether such an entry matches the name. It compiles
+// them for that one answer.
 func (p *Policy) MatchesPattern(kind reloader.SourceKind, name string) bool {
-	return p.list(kind).compile().Match(name)
+	return p.Patterns(kind).Compile().Match(name)
 }
 
 func (p *Policy) list(kind reloader.SourceKind) *list {

@@ -1,0 +1,90 @@
+package engine
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/index"
+	"k8s-reloader/reloader/policy"
+)
+
+func TestMatchingHasABudget(t *testing.T) {
+	clock := clocktesting.NewFakePassiveClock(time.Unix(0, 0))
+	m := newMatching(clock)
+	assert.Equal(t, mostSteps, m.allowance("a"))
+	m.spend("a", mostSteps+turnSteps)
+	assert.Equal(t, -turnSteps, m.allowance("a"))
+	assert.Equal(t, mostSteps, m.allowance("b"), "others have theirs")
+	pause := m.pause("a")
+	assert.Equal(t, 2*turnSteps*time.Second/stepsPerSecond, pause)
+	clock.SetTime(clock.Now().Add(pause))
+	assert.Equal(t, turnSteps, m.allowance("a"))
+	clock.SetTime(clock.Now().Add(24 * time.Hour))
+	assert.Equal(t, mostSteps, m.allowance("a"))
+	assert.Empty(t, m.namespaces, "who has spent nothing for long is forgotten")
+}
+
+func TestASourceWaitsOnce(t *testing.T) {
+	m := newMatching(clocktesting.NewFakePassiveClock(time.Unix(0, 0)))
+	one, two := reloader.Source{Namespace: "a", Name: "1"}, reloader.Source{Namespace: "a", Name: "2"}
+	for _, s := range []reloader.Source{one, two, one} {
+		m.wait(s)
+	}
+	for _, want := range []reloader.Source{one, two} {
+		s, ok := m.head("a")
+		assert.True(t, ok)
+		assert.Equal(t, want, s)
+		m.done("a")
+	}
+	assert.False(t, m.waits("a"))
+}
+
+// TestPatternsOfATenantDelayNobodyElse: workloads whose patterns cost as much as
+// can be, and a source with a name as long as can be, in one namespace. Its
+// events match nothing; a look spends one turn at most; what is left comes in
+// the namespace's own turns and is not lost, and a start waits for none of it.
+func TestPatternsOfATenantDelayNobodyElse(t *testing.T) {
+	clock := clocktesting.NewFakeClock(time.Now())
+	e := newTestEngine(t, unreachable(t), new(told))
+	e.matching = newMatching(clock)
+	for i := range 150 {
+		pol := policy.Parse(map[string]string{e.settings.Keys.ConfigMapNamed: fmt.Sprintf("(?:.?){300}b%d|a+", i)}, nil, e.settings)
+		require.True(t, pol.HasPatterns(reloader.ConfigMap))
+		w := reloader.Workload{Kind: reloader.CronJob, Namespace: "evil", Name: fmt.Sprint("w-", i)}
+		e.ledger.enter(w)
+		e.index.Set(w, index.Entry{Policy: pol})
+	}
+	long := reloader.Source{Kind: reloader.ConfigMap, Namespace: "evil", Name: strings.Repeat("a", 253)}
+	require.True(t, e.index.Depended(long), "an event does not know, and does not find out")
+	require.True(t, e.ledger.news(long, 5))
+
+	require.NoError(t, e.readSource(t.Context(), long), "it is not read yet")
+	spent := mostSteps - e.matching.allowance("evil")
+	assert.Positive(t, spent)
+	assert.LessOrEqual(t, spent, 3*turnSteps, "a turn, and the list that ended it")
+	assert.True(t, e.matching.waits("evil"))
+	assert.True(t, e.ledger.allReadBut(e.matching.waits), "a start does not wait for it")
+	assert.False(t, e.ledger.allRead())
+
+	_, known := e.matches(reloader.Source{Kind: reloader.ConfigMap, Namespace: "shop", Name: "settings"})
+	assert.True(t, known, "others go on")
+
+	turns := 0
+	for ; e.matching.waits("evil"); turns++ {
+		require.Less(t, turns, 1_000, "it comes to an end")
+		require.NoError(t, e.matchWaiting(t.Context(), "evil"))
+		clock.Step(e.matching.pause("evil"))
+	}
+	assert.Greater(t, turns, 10)
+	assert.Contains(t, drain(e.queues.sources), long, "it is not lost")
+	m, known := e.matches(long)
+	require.True(t, known)
+	assert.Len(t, e.index.Dependents(long, m, nil), 150)
+}
