@@ -18,6 +18,7 @@ import (
 	"k8s-reloader/e2e/cluster"
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/reloader/checkpoint"
+	"k8s-reloader/reloader/engine"
 	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/record"
 )
@@ -149,6 +150,8 @@ func createApp(ctx context.Context, client kubernetes.Interface, app fixture.App
 			return err
 		}
 		app.Annotations[keys.Index] = text
+		// A record without UID that another one brings in is not trusted.
+		app.FieldManager = engine.FieldManager
 	}
 	_, err := app.Create(ctx, client)
 	return err

@@ -208,11 +208,17 @@ func TestARecordThatFitsAndLiesIsCorrected(t *testing.T) {
 	require.NoError(t, err)
 	hash, err := manifest.TemplateHash(keys())
 	require.NoError(t, err)
-	lie := record.New(record.Identity{Namespace: ns, Name: app.Name, Generation: 1}, manifest.Template, hash, keys())
-	lie.References = []reloader.Reference{{Kind: reloader.ConfigMap, Name: "another", Container: "app", How: reloader.HowEnvFrom}}
-	app.Annotations[keys().Index], err = lie.Encode()
-	require.NoError(t, err)
 	create(t, app)
+	stored := read(t, app.Workload()).Meta
+	// One without UID that came with a manifest would not be trusted.
+	lie := record.New(record.Identity{Namespace: ns, Name: app.Name, UID: string(stored.UID), Generation: stored.Generation + 1},
+		manifest.Template, hash, keys())
+	lie.References = []reloader.Reference{{Kind: reloader.ConfigMap, Name: "another", Container: "app", How: reloader.HowEnvFrom}}
+	text, err := lie.Encode()
+	require.NoError(t, err)
+	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{keys().Index: text}}})
+	require.NoError(t, err)
+	patch(t, app.Workload(), types.MergePatchType, string(body))
 	require.True(t, fits(t, read(t, app.Workload())), "it can be trusted, as far as anyone can tell")
 
 	requireReloads(t, app)

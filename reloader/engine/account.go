@@ -26,6 +26,9 @@ type account struct {
 	unselected bool
 	// past is what the first look has to look back at.
 	past past
+	// inherited is true if the change that is due may have been made in part by
+	// an engine before this one.
+	inherited bool
 	// heard is the newest version of which an event has told.
 	heard uint64
 	// saved is what the archive says.

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"slices"
+
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/checkpoint"
 	"k8s-reloader/reloader/fingerprint"
@@ -81,6 +83,9 @@ func (l *ledger) closeIfSettled(s reloader.Source, a *account) {
 		return
 	}
 	a.rolledOut, a.applied, a.waiting = a.current, nil, nil
+	if a.read {
+		a.inherited = false
+	}
 	entry := checkpoint.Entry{Fingerprint: a.rolledOut, Version: a.version}
 	if l.archive != nil && a.past == none && a.rolledOut != "" && a.version != 0 && entry != a.saved {
 		l.archive.Set(s, entry)
@@ -100,7 +105,7 @@ func (l *ledger) open(from archive, fresh bool) {
 		entry, ok := from.Lookup(s)
 		if !ok || a.current != "" {
 			if !ok && !fresh && !a.read {
-				a.past = unknown
+				a.past, a.inherited = unknown, true
 			}
 			continue
 		}
@@ -110,18 +115,29 @@ func (l *ledger) open(from archive, fresh bool) {
 			continue
 		}
 		l.lookedAt(s, a)
-		a.absent, a.dirty = false, false
+		a.absent, a.dirty, a.inherited = false, false, false
 		a.version, a.written = entry.Version, moment{version: entry.Version}
 	}
 }
 
 // restore goes on from an entry of the archive.
 func (a *account) restore(entry checkpoint.Entry) {
-	a.saved = entry
+	a.saved, a.inherited = entry, true
 	a.current, a.rolledOut = entry.Fingerprint, entry.Fingerprint
 	if entry.Version == inMotion {
 		a.current, a.rolledOut = mixed, mixed
 	}
+}
+
+// inherited reports whether one of the debts may have been paid by an engine
+// before this one.
+func (l *ledger) inherited(debts []debt) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(debts, func(d debt) bool {
+		a := l.sources[d.source]
+		return a != nil && a.inherited
+	})
 }
 
 // remember makes a new account go on where the archive ends, if it still tells

@@ -17,6 +17,8 @@ import (
 type attempts struct {
 	mu   sync.Mutex // guards everything below
 	last map[reloader.Workload]attempt
+	// read are those that payInherited has compared.
+	read map[reloader.Workload]struct{}
 }
 
 // attempt is one reload that was sent.
@@ -43,11 +45,28 @@ func (a *attempts) of(w reloader.Workload) (attempt, bool) {
 	return it, ok
 }
 
+// compared reports whether w has been compared with what may have been done
+// before this engine.
+func (a *attempts) compared(w reloader.Workload) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, ok := a.read[w]
+	return ok
+}
+
+// compare notes that it has been.
+func (a *attempts) compare(w reloader.Workload) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	put(&a.read, w, struct{}{})
+}
+
 // over forgets w: what came of the attempt is known, or of no interest.
 func (a *attempts) over(w reloader.Workload) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.last, w)
+	delete(a.read, w)
 }
 
 // followUp looks at a workload whose last reload was not answered. If its marks

@@ -101,6 +101,10 @@ func (e *Engine) patch(ctx context.Context, k kind.Kind, w reloader.Workload, c 
 	if err != nil {
 		return effect{}, err
 	}
+	written, future := e.correct(ctx, k, w, c, written)
+	if future {
+		return effect{why: "it has this content already", written: written}, nil
+	}
 	came := effect{done: true, written: written}
 	// Variables that are not merged have no owners of their own, and
 	// spec.restartAt is over once it has been seen.

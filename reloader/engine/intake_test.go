@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/json"
 	"maps"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ type app struct {
 	annotations map[string]string
 	configMaps  []string
 	labels      map[string]string // of the pod template
+	fields      []metav1.ManagedFieldsEntry
 }
 
 // newApp opted in, uses settings and is in its first generation.
@@ -67,7 +69,7 @@ func (a app) template() corev1.PodTemplateSpec {
 func (a app) meta() *metav1.ObjectMeta {
 	return &metav1.ObjectMeta{
 		Namespace: a.workload.Namespace, Name: a.workload.Name, UID: a.uid,
-		ResourceVersion: a.version, Generation: a.generation, Annotations: a.annotations,
+		ResourceVersion: a.version, Generation: a.generation, Annotations: a.annotations, ManagedFields: a.fields,
 	}
 }
 
@@ -191,6 +193,21 @@ func configMap(name string) reloader.Source {
 	return reloader.Source{Kind: reloader.ConfigMap, Namespace: web.Namespace, Name: name}
 }
 
+// brings is a field manager that has brought in annotations.
+func brings(manager string, annotations ...string) metav1.ManagedFieldsEntry {
+	e := metav1.ManagedFieldsEntry{Manager: manager, FieldsV1: new(metav1.FieldsV1)}
+	e.FieldsV1.SetRawBytes([]byte(`{"f:metadata":{"f:annotations":{"f:` + strings.Join(annotations, `":{},"f:`) + `":{}}}}`))
+	return e
+}
+
+// unnamed has a record without UID.
+func unnamed(t *testing.T, fields ...metav1.ManagedFieldsEntry) app {
+	t.Helper()
+	a := newApp(web).recorded(t, func(r *record.Record) { r.UID = "" })
+	a.fields = fields
+	return a
+}
+
 func TestWhetherARecordIsTrusted(t *testing.T) {
 	tests := map[string]struct {
 		app  func(t *testing.T) app
@@ -199,8 +216,16 @@ func TestWhetherARecordIsTrusted(t *testing.T) {
 		"one made for this state is": {
 			func(t *testing.T) app { return newApp(web).recorded(t) }, true,
 		},
-		"one made before there was a uid is": {
-			func(t *testing.T) app { return newApp(web).recorded(t, func(r *record.Record) { r.UID = "" }) }, true,
+		"one made before there was a uid is, if a webhook has added it": {
+			func(t *testing.T) app {
+				return unnamed(t, brings("kubectl", keys.Auto), brings(FieldManager, keys.Index))
+			}, true,
+		},
+		"one made before there was a uid is not, if it came with a manifest": {
+			func(t *testing.T) app { return unnamed(t, brings("kubectl", keys.Auto, keys.Index)) }, false,
+		},
+		"one made before there was a uid is not, if nobody knows where it is from": {
+			func(t *testing.T) app { return unnamed(t) }, false,
 		},
 		"none is not": {
 			func(*testing.T) app { return newApp(web) }, false,

@@ -142,6 +142,7 @@ func (e *Engine) writePause(ctx context.Context, w reloader.Workload, d *appsv1.
 	patched, err := e.client.patch(ctx, k, w, patch.Type, patch.Body)
 	switch {
 	case err == nil:
+		patched, _ = e.correct(ctx, k, w, c, patched)
 		e.intake.landed(w, patched)
 		e.queues.workloads.Forget(w)
 		e.log.Info("changed the pause", "workload", w.String(), "paused", ptr.Deref(change.Paused, d.Spec.Paused))

@@ -69,6 +69,9 @@ func (e *Engine) reloadDue(ctx context.Context, w reloader.Workload) error {
 	if err := e.followUp(ctx, k, w); err != nil {
 		return err
 	}
+	if err := e.payInherited(ctx, k, w); err != nil {
+		return err
+	}
 	debts = e.ledger.due(w)
 	p, err := e.pausing(ctx, w, len(debts) > 0)
 	if err != nil || p.waits || len(debts) == 0 {
