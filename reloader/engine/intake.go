@@ -46,6 +46,8 @@ type tracked struct {
 	generation int64
 	// keys is a hash of the annotations that matter.
 	keys uint64
+	// writes are those of the first event of this generation.
+	writes writes
 	// resolved is true if the index has what this generation and these
 	// annotations ask for.
 	resolved bool
@@ -119,15 +121,19 @@ func (in *intake) note(w reloader.Workload, meta metav1.Object, keys uint64, sin
 	if t.resolved && t.generation == generation && t.keys == keys {
 		return false
 	}
+	written := t.writes
+	if t.generation != generation {
+		written = in.writesOf(meta)
+	}
 	sameTemplate := t.resolved && t.active &&
-		(t.generation == generation || t.expected == generation || t.generation < generation && generation <= t.made)
+		(t.generation == generation || scaled(t, generation, written) || t.expected == generation || t.generation < generation && generation <= t.made)
 	if t.resolved || t.generation == 0 {
 		t.since = since
 	}
 	if generation < t.generation {
 		t.made = 0 // restored from a backup: what follows may be anybody's
 	}
-	t.generation, t.keys = generation, keys
+	t.generation, t.keys, t.writes = generation, keys, written
 	switch rec, err := trusted(text, meta, in.settings.Keys); {
 	case err == nil:
 		in.admit(w, t, meta.GetAnnotations(), rec)
