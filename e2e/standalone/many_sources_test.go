@@ -1,0 +1,67 @@
+package standalone
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"k8s-reloader/e2e/fixture"
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/engine"
+	"k8s-reloader/reloader/kind"
+	"k8s-reloader/reloader/policy"
+)
+
+// A reload that is more than annotations may hold happens all the same.
+func TestManySourcesAreOneReload(t *testing.T) {
+	const sources, writers = 2100, 8
+	ns := namespace(t, "many-sources")
+	holds := func(value string) {
+		var writing sync.WaitGroup
+		for n := range writers {
+			writing.Go(func() {
+				for i := n; i < sources; i += writers {
+					name := fmt.Sprintf("settings-of-tenant-%04d", i)
+					assert.NoError(t, fixture.SetConfigMap(t.Context(), shared.Client(), ns, name, map[string]string{"a": value}))
+				}
+			})
+		}
+		writing.Wait()
+	}
+	holds("a")
+	keys := policy.DefaultKeys()
+	app := fixture.App{Namespace: ns, Name: "gateway", Annotations: map[string]string{keys.ConfigMapNamed: "settings-of-tenant-.*"}}
+	_, err := app.Create(t.Context(), shared.Client())
+	require.NoError(t, err)
+	startEngine(t, within(ns), func(o *engine.Options) { o.CoalesceWindow = 30 * time.Second })
+	holds("b")
+	requireRollouts(t, map[reloader.Workload]int{app.Workload(): 1})
+	o, err := shared.Client().AppsV1().Deployments(ns).Get(t.Context(), app.Name, metav1.GetOptions{})
+	require.NoError(t, err)
+	text := o.Spec.Template.Annotations[keys.LastReloadedFrom]
+	assert.Contains(t, text, `"digest":"v2-`)
+	assert.Less(t, len(text), 32<<10)
+}
+
+// A template whose annotations have no room is reloaded all the same.
+func TestAFullTemplateIsReloaded(t *testing.T) {
+	ns := namespace(t, "full-template")
+	s := stage{t, ns, "app"}
+	s.holds("a")
+	app := s.app()
+	app.TemplateAnnotations = map[string]string{"note": strings.Repeat("a", 256<<10-len("note")-150)}
+	_, err := app.Create(t.Context(), shared.Client())
+	require.NoError(t, err)
+	startEngine(t, within(ns), func(o *engine.Options) { o.Strategy = kind.Annotations })
+	s.holds("b")
+	requireRollouts(t, map[reloader.Workload]int{app.Workload(): 1})
+	o, err := shared.Client().AppsV1().Deployments(ns).Get(t.Context(), app.Name, metav1.GetOptions{})
+	require.NoError(t, err)
+	assert.Regexp(t, `^\{"digest":"v2-[0-9a-f]{32}"\}$`, o.Spec.Template.Annotations[policy.DefaultKeys().LastReloadedFrom])
+}
