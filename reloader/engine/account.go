@@ -19,6 +19,8 @@ type account struct {
 	// read is true if the source has been looked at, or the archive tells that it
 	// need not be; dirty if there is a reason for another look.
 	read, dirty bool
+	// turned is true if its content has changed since the engine began.
+	turned bool
 	// broken is true if a look at it has ended in a panic.
 	broken bool
 	// unselected is true if its labels left it alone at the last look: nobody
@@ -79,7 +81,10 @@ const (
 type dependent struct {
 	// fresh is when its pod template was last changed by others: pods have
 	// started, or will, with what was there then.
-	fresh   moment
+	fresh moment
+	// late is since when changes are due to it of what it had before the start; zero
+	// if the start has waited for it.
+	late    moment
 	pending map[reloader.Source]struct{}
 }
 
@@ -113,6 +118,9 @@ func (a *account) had(since moment, untouched bool) fingerprint.Fingerprint {
 	}
 	return a.current
 }
+
+// turn notes whether a look has shown other content.
+func (a *account) turn(changed bool) { a.turned = a.turned || changed }
 
 // account returns the account of s, a new one if there is none; in a namespace
 // that is not selected, one that nobody keeps. l.mu is held.

@@ -50,6 +50,8 @@ type setback struct {
 	until    time.Time
 	// state is what was known of the key's object when it failed.
 	state uint64
+	// began is when it failed for the first time.
+	began time.Time
 	// own counts failures that have to do with the key, and not with the API
 	// server as such.
 	own int
@@ -102,12 +104,7 @@ func (b *backoff[K]) fail(key K, err error, state func(K) uint64) retry {
 	now := b.clock.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := b.setbacks[key]
-	if s == nil {
-		s = &setback{early: mostEarly, since: now}
-		b.setbacks[key] = s
-		b.failing.Add(1)
-	}
+	s := b.setbackLocked(key, now)
 	var wait time.Duration
 	switch {
 	case c == throttled:
@@ -142,15 +139,22 @@ func (b *backoff[K]) again(key K, err error, state func(K) uint64) bool {
 	return s != nil && s.confirms(classOf(err), present)
 }
 
-// attempts returns how often a key has failed since it last succeeded, and how
-// often that had to do with itself.
-func (b *backoff[K]) attempts(key K) (all, own int) {
+// undecided counts an attempt that has neither failed nor come to an end.
+func (b *backoff[K]) undecided(key K) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if s := b.setbacks[key]; s != nil {
-		return s.failures, s.own
+	b.setbackLocked(key, b.clock.Now()).own++
+}
+
+// setbackLocked returns the setback of a key, a new one if there is none.
+func (b *backoff[K]) setbackLocked(key K, now time.Time) *setback {
+	s := b.setbacks[key]
+	if s == nil {
+		s = &setback{early: mostEarly, since: now, began: now}
+		b.setbacks[key] = s
+		b.failing.Add(1)
 	}
-	return 0, 0
+	return s
 }
 
 // When implements workqueue.TypedRateLimiter, for what fails outside of the queue.
@@ -173,8 +177,12 @@ func (b *backoff[K]) Forget(key K) {
 
 // NumRequeues implements workqueue.TypedRateLimiter.
 func (b *backoff[K]) NumRequeues(key K) int {
-	all, _ := b.attempts(key)
-	return all
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s := b.setbacks[key]; s != nil {
+		return s.failures
+	}
+	return 0
 }
 
 // setbackKept is how long a setback is kept that nobody has tried again: the

@@ -27,6 +27,7 @@
 //     to wait
 //   - queues.go, backoff.go, failures.go, states.go: whose turn it is, and when
 //     what has failed is tried again
+//   - barrier.go: what a start waits for, and what it goes on without
 //   - names.go, panics.go: what keeps an object of a stranger from being more than
 //     its own failure
 //   - faults.go: annotations that cannot be used

@@ -197,6 +197,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	if !e.until(ctx, e.allResolved, "workloads") {
 		return nil
 	}
+	e.leaveBehind()
 	// Sources come after workloads, so that the versions of all those that
 	// somebody depends on are heard of.
 	if !e.watch(ctx, &watching, e.sourceFeeds()) {
@@ -242,7 +243,7 @@ func (e *Engine) lead(ctx context.Context) {
 	}
 	// Reloads do not wait for every source to be read, so neither does this.
 	workers.Go(func() { e.watchRollouts(ctx) })
-	if !e.until(ctx, func() bool { return e.ledger.allReadBut(e.matching.waits) }, "sources") {
+	if !e.until(ctx, e.firstLooks(), "sources") {
 		return
 	}
 	if e.checkpoint != nil {

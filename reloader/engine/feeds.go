@@ -34,7 +34,7 @@ func (e *Engine) watch(ctx context.Context, watching *sync.WaitGroup, feeds []*f
 // before. An extension gets no longer than until the first word that something is
 // missing: whoever serves it may take a request and never answer.
 func (e *Engine) awaitFirstList(ctx context.Context, f *feed) bool {
-	overdue := e.clock.NewTicker(startTold)
+	began, overdue := e.clock.Now(), e.clock.NewTicker(startTold)
 	defer overdue.Stop()
 	for {
 		select {
@@ -44,7 +44,7 @@ func (e *Engine) awaitFirstList(ctx context.Context, f *feed) bool {
 			return true
 		case <-overdue.C():
 			e.log.Info("the start waits for a list", "resource", f.resource.GroupResource().String(), "namespace", f.area.namespace)
-			if mayBeMissing(f.resource) {
+			if mayBeMissing(f.resource) || e.clock.Since(began) >= startList && e.sawAny() {
 				f.settle()
 			}
 		}
@@ -61,6 +61,11 @@ func (e *Engine) newFeed(f *feed) *feed {
 // sawAll reports whether all feeds have handed on everything there is.
 func (e *Engine) sawAll() bool {
 	return !slices.ContainsFunc(e.feeds, func(f *feed) bool { return !f.complete.Load() })
+}
+
+// sawAny reports whether a list was answered at all.
+func (e *Engine) sawAny() bool {
+	return slices.ContainsFunc(e.feeds, func(f *feed) bool { return f.listedAt.Load() > 0 })
 }
 
 // namespaceFeeds returns the feed of namespaces, if labels select them.

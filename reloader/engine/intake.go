@@ -55,6 +55,8 @@ type tracked struct {
 	active bool
 	// since is the earliest moment at which what is unresolved came in.
 	since moment
+	// late is when a start went on without it; zero if none has.
+	late moment
 	// expected is the generation that our own patch under way will make, made
 	// the newest that one has made with nobody in between; neither changes a
 	// reference.
@@ -266,6 +268,10 @@ func (in *intake) admit(w reloader.Workload, t *tracked, annotations map[string]
 		return
 	}
 	in.ledger.enter(w)
+	if t.late != (moment{}) {
+		in.ledger.late(w, t.late)
+		t.late = moment{}
+	}
 	if restarted && t.since != (moment{}) && startsPods(w.Kind) {
 		in.ledger.refresh(w, t.since)
 	}

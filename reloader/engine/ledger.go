@@ -75,6 +75,9 @@ func (l *ledger) join(w reloader.Workload, since moment, gained ...reloader.Sour
 		a := l.account(s)
 		a.dirty = a.dirty || !a.read
 		l.lookBackAt(s, a, since)
+		if since == (moment{}) && d.late != (moment{}) && l.overdue(w, d, s, a) {
+			continue
+		}
 		// Pods report themselves what they have mounted of a class.
 		late := since != (moment{}) && s.Kind != reloader.SecretProviderClass && (!a.read || a.turnedAfter(since))
 		if late {
@@ -225,6 +228,7 @@ func (l *ledger) look(s reloader.Source, c content, dependents func() []reloader
 		changed = changed || a.current != "" || !first && wasAbsent && !c.untouched
 		a.current, a.written = c.fingerprint, c.written
 	}
+	a.turn(changed)
 	if changed || len(newcomers) > 0 {
 		for _, w := range dependents() {
 			since, isNew := newcomers[w]

@@ -108,12 +108,13 @@ func (e *Engine) unresolvable(k kind.Kind, w reloader.Workload, err error) {
 	e.queues.resolve.AddAfter(w, stalledRetry)
 }
 
-// allResolved reports whether no workload waits for being read, but for those
-// that must not be.
+// allResolved reports whether no workload that was there at the start waits for
+// being read, but for those that must not be, or keep failing.
 func (e *Engine) allResolved() bool {
 	return e.intake.allResolvedBut(func(w reloader.Workload) bool {
 		k, ok := kind.ByName(w.Kind)
-		return ok && e.refusals.holds(refusal{"get", k.Resource.GroupResource(), e.watchedAs(w.Namespace)})
+		return ok && e.refusals.holds(refusal{"get", k.Resource.GroupResource(), e.watchedAs(w.Namespace)}) ||
+			e.queues.resolve.backoff.hopeless(w)
 	})
 }
 
@@ -125,7 +126,7 @@ func (in *intake) allResolvedBut(forbidden func(reloader.Workload) bool) bool {
 		return true
 	}
 	for w, t := range in.workloads {
-		if !t.resolved && !forbidden(w) {
+		if !t.resolved && t.since == (moment{}) && !forbidden(w) {
 			return false
 		}
 	}

@@ -64,6 +64,10 @@ func (e *Engine) resolveOpen(ctx context.Context, w reloader.Workload) error {
 	if at, changed := e.lenders.newer(w, read); changed {
 		e.intake.again(w, at)
 	}
+	if e.intake.open(w) {
+		// It is written to faster than it can be read.
+		e.queues.resolve.backoff.undecided(w)
+	}
 	return nil
 }
 

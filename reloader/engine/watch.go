@@ -55,6 +55,8 @@ type feed struct {
 	settleOnce sync.Once
 	// complete is true while the feed has handed on everything there is.
 	complete atomic.Bool
+	// listedAt is the version of the last list.
+	listedAt atomic.Uint64
 	// newest is the version up to which no event was missed. Only the
 	// reflector's goroutine uses it.
 	newest uint64
@@ -151,6 +153,7 @@ func (f *feed) Replace(items []any, resourceVersion string) error {
 	}
 	whole := f.guard(nil, func() { f.listed(items) })
 	f.newest = max(f.newest, versionOf(resourceVersion))
+	f.listedAt.Store(versionOf(resourceVersion))
 	f.complete.Store(whole)
 	f.settle()
 	return nil
