@@ -8,10 +8,11 @@
 //     is not served or forbidden; namespaces.go, those that labels select)
 //   - intake.go: a workload's references, from its index record if that may be
 //     trusted, else from one read of the workload (resolve.go)
-//   - sources.go: one read of a source that changed, its fingerprint
-//     (lifecycle.go, its beginning and end; legacy.go, the marks of Reloader 1)
+//   - sources.go: one read of a source that changed, its fingerprint (matching.go,
+//     which patterns match it, within a budget per namespace; lifecycle.go, its beginning and end; legacy.go, the marks of Reloader 1)
 //   - classes.go: what pods report of a SecretProviderClass (podstatus.go, the
-//     reports; rotation.go, which content is the present one)
+//     reports; rotation.go, which content is the present one; started.go, whose
+//     pods have started with it)
 //   - ledger.go: which content has reached which workload (account.go, one
 //     source; shelf.go, those of a namespace; ledger_scope.go, of one that
 //     leaves; archive.go, across restarts)

@@ -70,7 +70,7 @@ func (m *matching) allowance(namespace string) int {
 func (m *matching) spend(namespace string, steps int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.share(namespace).left -= steps
+	m.shareLocked(namespace).left -= steps
 }
 
 // pause returns how long the namespace has to wait until it may take a turn.
@@ -83,7 +83,7 @@ func (m *matching) pause(namespace string) time.Duration {
 func (m *matching) wait(s reloader.Source) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	share := m.share(s.Namespace)
+	share := m.shareLocked(s.Namespace)
 	if _, waits := share.queued[s]; waits {
 		return
 	}
@@ -106,7 +106,7 @@ func (m *matching) head(namespace string) (reloader.Source, bool) {
 func (m *matching) done(namespace string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	share := m.share(namespace)
+	share := m.shareLocked(namespace)
 	delete(share.queued, share.waiting[0])
 	if share.waiting = share.waiting[1:]; len(share.waiting) == 0 {
 		share.waiting, share.queued = nil, nil
@@ -119,8 +119,8 @@ func (m *matching) waits(namespace string) bool {
 	return waits
 }
 
-// share returns that of a namespace, made if need be. m.mu is held.
-func (m *matching) share(namespace string) *matchingShare {
+// shareLocked returns that of a namespace, made if need be.
+func (m *matching) shareLocked(namespace string) *matchingShare {
 	share := m.namespaces[namespace]
 	if share == nil {
 		share = &matchingShare{left: mostSteps, at: m.clock.Now()}
@@ -177,7 +177,8 @@ func (e *Engine) matchWaiting(_ context.Context, key namespaceKey) error {
 	return nil
 }
 
-// allReadBut is allRead, but for the namespaces for which late says yes.
+// allReadBut reports whether every source has been read and every shelf searched,
+// but for the namespaces for which late says yes.
 func (l *ledger) allReadBut(late func(namespace string) bool) bool {
 	l.mu.Lock()
 	var open []string

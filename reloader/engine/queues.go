@@ -55,12 +55,8 @@ type queues struct {
 	carriers *queue[reloader.Workload]
 }
 
-// newQueues returns queues that count in m; nil counts nothing.
-func newQueues(c clock.WithTicker, m workqueue.MetricsProvider) *queues {
-	return newRuledQueues(c, m, rules[reloader.Source]{}, rules[reloader.Workload]{}, rules[reloader.Workload]{})
-}
-
-// newRuledQueues is newQueues with rules for three of them. The share of the
+// newRuledQueues returns queues that count in m, where nil counts nothing, with
+// rules for three of them. The share of the
 // sources' is that of all.
 func newRuledQueues(c clock.WithTicker, m workqueue.MetricsProvider,
 	sources rules[reloader.Source], resolve, workloads rules[reloader.Workload],
@@ -76,10 +72,6 @@ func newRuledQueues(c clock.WithTicker, m workqueue.MetricsProvider,
 		faults:     newRuledQueue("faults", c, m, rules[reloader.Workload]{}),
 		carriers:   newRuledQueue("carriers", c, m, rules[reloader.Workload]{share: share, first: firstWrite}),
 	}
-}
-
-func newQueue[K comparable](name string, c clock.WithTicker, m workqueue.MetricsProvider) *queue[K] {
-	return newRuledQueue(name, c, m, rules[K]{})
 }
 
 func newRuledQueue[K comparable](name string, c clock.WithTicker, m workqueue.MetricsProvider, r rules[K]) *queue[K] {

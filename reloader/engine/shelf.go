@@ -88,13 +88,6 @@ func (l *ledger) takeUnread(on shelf) []reloader.Source {
 	return sources
 }
 
-// allRead reports whether every source has been read and every shelf searched.
-func (l *ledger) allRead() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.unread) == 0 && len(l.searchers) == 0
-}
-
 // known returns the sources of a kind that have an account.
 func (l *ledger) known(of reloader.SourceKind) []reloader.Source {
 	l.mu.Lock()
