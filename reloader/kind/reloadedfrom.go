@@ -39,6 +39,9 @@ const (
 	maxRefs = 20
 	// maxRead bounds the text that is read: no object has larger annotations.
 	maxRead = 256 << 10
+	// maxObjects bounds the entries that are read: so many sources do not fit
+	// into maxRead, but empty entries would, at fifty times their length in memory.
+	maxObjects = 4_000
 	// maxHash bounds the hash of an entry that is kept.
 	maxHash = 128
 )
@@ -158,7 +161,7 @@ func (c Change) Remembers(m *Manifest) (Patch, error) {
 // source the first entry counts, and an entry that names none does not.
 func readReloadedFrom(text string) (entries []reloadedFrom, digest string) {
 	var first reloadedFrom
-	if len(text) > maxRead || json.Unmarshal([]byte(text), &first) != nil {
+	if len(text) > maxRead || strings.Count(text, "{") > maxObjects || json.Unmarshal([]byte(text), &first) != nil {
 		return nil, ""
 	}
 	seen := map[[3]string]bool{}
