@@ -254,8 +254,7 @@ func TestAThrottledQueueWaitsAsAWhole(t *testing.T) {
 	e := clocked(t, server.config, c)
 	read := func(name string) {
 		attemptKey(t.Context(), e, e.queues.sources, configMap(name), func(ctx context.Context, s reloader.Source) error {
-			_, err := e.client.source(ctx, s)
-			return err
+			return e.client.source(ctx, s, nil)
 		})
 	}
 	for range 19 {

@@ -11,8 +11,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/engine/internal/answer"
 )
 
 // births tell since when workloads have had their present pod template, by what
@@ -132,31 +134,30 @@ func (b birth) and(revision int64, at time.Time) birth {
 // gives it a new number.
 const revisionAnnotation = "deployment.kubernetes.io/revision"
 
-// births calls visit for every record of a pod template in a namespace, a chunk
-// in memory at a time.
+// births calls visit for every record of a pod template in a namespace, one in
+// memory at a time.
 func (c *client) births(ctx context.Context, resource, namespace string, visit func(owner types.UID, revision int64, at time.Time)) error {
-	return inChunks(func(options *metav1.ListOptions) (string, error) {
-		if resource == controllerRevisions {
-			list := new(appsv1.ControllerRevisionList)
-			err := c.reads.typed[appsv1.SchemeGroupVersion].Get().Namespace(namespace).Resource(resource).
-				VersionedParams(options, metav1.ParameterCodec).MaxRetries(0).Do(ctx).Into(list)
-			for i := range list.Items {
-				if owner := metav1.GetControllerOfNoCopy(&list.Items[i]); owner != nil {
-					visit(owner.UID, list.Items[i].Revision, list.Items[i].CreationTimestamp.Time)
-				}
+	if resource == controllerRevisions {
+		request := func() *rest.Request {
+			return c.under(appsv1.SchemeGroupVersion).Namespace(namespace).Resource(resource)
+		}
+		_, err := c.list(ctx, request, metav1.ListOptions{Limit: someObjects}, func(o answer.Object) error {
+			record := new(appsv1.ControllerRevision)
+			if err := o.Into(record); err != nil {
+				return err
 			}
-			return list.Continue, err
-		}
-		list, err := c.metadata.Resource(appsv1.SchemeGroupVersion.WithResource(resource)).Namespace(namespace).List(ctx, *options)
-		if err != nil {
-			return "", err
-		}
-		for i := range list.Items {
-			revision, err := strconv.ParseInt(list.Items[i].Annotations[revisionAnnotation], 10, 64)
-			if owner := metav1.GetControllerOfNoCopy(&list.Items[i]); owner != nil && err == nil {
-				visit(owner.UID, revision, list.Items[i].CreationTimestamp.Time)
+			if owner := metav1.GetControllerOfNoCopy(record); owner != nil {
+				visit(owner.UID, record.Revision, record.CreationTimestamp.Time)
 			}
+			return nil
+		}, nil)
+		return err
+	}
+	_, err := c.metadataOf(ctx, appsv1.SchemeGroupVersion.WithResource(resource), area{namespace: namespace}, "", func(set *metav1.PartialObjectMetadata) {
+		revision, err := strconv.ParseInt(set.Annotations[revisionAnnotation], 10, 64)
+		if owner := metav1.GetControllerOfNoCopy(set); owner != nil && err == nil {
+			visit(owner.UID, revision, set.CreationTimestamp.Time)
 		}
-		return list.Continue, nil
 	})
+	return err
 }

@@ -212,7 +212,7 @@ func (c *client) carrier(ctx context.Context, key reloader.Workload) (*appsv1.Co
 		return nil, fmt.Errorf("read %s: %w", key, err)
 	}
 	o := new(appsv1.ControllerRevision)
-	if err := c.reads.revisions(http.MethodGet, key.Namespace).Name(key.Name).Do(ctx).Into(o); err != nil {
+	if err := c.get(ctx, c.reads.revisions(http.MethodGet, key.Namespace).Name(key.Name), o); err != nil {
 		return nil, fmt.Errorf("read %s: %w", key, err)
 	}
 	return o, nil

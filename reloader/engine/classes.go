@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"math"
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,9 +19,10 @@ import (
 // podStatusFeed hands to the engine what pods report of SecretProviderClasses.
 func (e *Engine) podStatusFeed(in area) *feed {
 	return e.newFeed(&feed{
-		resource: podStatusResource(),
-		area:     in,
-		flag:     "--enable-csi-integration",
+		annotations: map[string]int{mountedClass: math.MaxInt, mountedContent: math.MaxInt, mountedPod: math.MaxInt, mountedAt: math.MaxInt},
+		resource:    podStatusResource(),
+		area:        in,
+		flag:        "--enable-csi-integration",
 		// Pods keep what they have mounted, with the driver or without.
 		outlasting: true,
 		seen: func(meta *metav1.PartialObjectMetadata, how arrival, _ moment) {

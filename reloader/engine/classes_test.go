@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/go-logr/logr"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -148,7 +149,7 @@ func TestAClassThatCannotBeAskedWaits(t *testing.T) {
 		return failure(apierrors.NewNotFound(classResource().GroupResource(), "vault"))
 	})
 	e, f, _ := watching(t, nil)
-	c, err := newClient(server.config, server.config)
+	c, err := newClient(server.config, server.config, logr.Discard())
 	require.NoError(t, err)
 	e.client = c
 	require.NoError(t, f.Replace([]any{holds("1", "a", 10)}, "11"))
@@ -181,7 +182,7 @@ func TestAClassThatMayNotBeReadHoldsUpNoStart(t *testing.T) {
 		return failure(apierrors.NewForbidden(classResource().GroupResource(), "vault", assert.AnError))
 	})
 	e, f, _ := watching(t, nil)
-	c, err := newClient(server.config, server.config)
+	c, err := newClient(server.config, server.config, logr.Discard())
 	require.NoError(t, err)
 	e.client = c
 	require.NoError(t, f.Replace([]any{holds("1", "b", 20)}, "20"))

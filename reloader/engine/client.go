@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/engine/internal/answer"
 	"k8s-reloader/reloader/kind"
 )
 
@@ -25,9 +27,15 @@ const (
 	// FieldManager owns the fields that a reload writes.
 	FieldManager = "Reloader"
 
-	protobuf           = "application/vnd.kubernetes.protobuf"
-	metadataOnly       = protobuf + ";as=PartialObjectMetadata;g=meta.k8s.io;v=v1," + runtime.ContentTypeJSON + ";as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-	chunk        int64 = 250
+	protobuf     = "application/vnd.kubernetes.protobuf"
+	metadataOnly = protobuf + ";as=PartialObjectMetadata;g=meta.k8s.io;v=v1," + runtime.ContentTypeJSON + ";as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+	metadataList = protobuf + ";as=PartialObjectMetadataList;g=meta.k8s.io;v=v1," + runtime.ContentTypeJSON + ";as=PartialObjectMetadataList;g=meta.k8s.io;v=v1," + runtime.ContentTypeJSON
+
+	// manyObjects is the limit of the first page of a list of metadata.
+	manyObjects = 500
+	// someObjects is that of a list of whole objects: the API server has all of
+	// a page in memory, too. Further pages are longer if their objects are short.
+	someObjects = 100
 )
 
 // client makes the requests of the engine. A request that fails is not tried
@@ -37,6 +45,10 @@ type client struct {
 	core     rest.Interface
 	// reads and writes reach the workloads; writes may stand behind a fence.
 	reads, writes apis
+	// answers bound what is in memory of all answers but those to writes.
+	answers *answer.Reader
+	// statuses read what the CSI driver reports; nil without that integration.
+	statuses *podStatuses
 }
 
 // apis reach workloads: those of kinds with Go types, and all others.
@@ -47,7 +59,7 @@ type apis struct {
 
 // newClient returns a client whose reloads go out with the configuration for
 // writes.
-func newClient(config, forWrites *rest.Config) (*client, error) {
+func newClient(config, forWrites *rest.Config, log logr.Logger) (*client, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, metav1.AddMetaToScheme} {
 		if err := add(scheme); err != nil {
@@ -58,7 +70,7 @@ func newClient(config, forWrites *rest.Config) (*client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up the connection to the API server: %w", err)
 	}
-	c := new(client)
+	c := &client{answers: answer.New(log)}
 	if c.metadata, err = metadata.NewForConfigAndClient(config, httpClient); err != nil {
 		return nil, fmt.Errorf("set up the metadata client: %w", err)
 	}
@@ -116,49 +128,51 @@ type readable interface {
 	metav1.Object
 }
 
-func (c *client) source(ctx context.Context, s reloader.Source) (readable, error) {
+// source hands a source to use, which copies what it needs: what is large takes
+// turns until use returns.
+func (c *client) source(ctx context.Context, s reloader.Source, use func(readable)) error {
 	err := canExist(sourceResource(s.Kind).GroupResource(), s.Namespace, s.Name)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", s, err)
+		return fmt.Errorf("read %s: %w", s, err)
 	}
-	object := newSource(s.Kind)
-	err = c.core.Get().Namespace(s.Namespace).Resource(sourceResource(s.Kind).Resource).Name(s.Name).
-		MaxRetries(0).Do(ctx).Into(object)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", s, err)
+	request := c.core.Get().Namespace(s.Namespace).Resource(sourceResource(s.Kind).Resource).Name(s.Name).MaxRetries(0)
+	if err = c.answers.Object(ctx, request, decoded(s.Kind, use)); err != nil {
+		return fmt.Errorf("read %s: %w", s, err)
 	}
-	return object, nil
+	return nil
 }
 
-// sources calls visit for every source of a kind in a namespace, a chunk in
-// memory at a time.
-func (c *client) sources(ctx context.Context, of reloader.SourceKind, namespace string, visit func(readable)) error {
-	err := inChunks(func(options *metav1.ListOptions) (string, error) {
-		request := c.core.Get().Namespace(namespace).Resource(sourceResource(of).Resource).
-			VersionedParams(options, metav1.ParameterCodec).MaxRetries(0)
-		if of == reloader.Secret {
-			list := new(corev1.SecretList)
-			if err := request.Do(ctx).Into(list); err != nil {
-				return "", err
-			}
-			for i := range list.Items {
-				visit(&list.Items[i])
-			}
-			return list.Continue, nil
-		}
-		list := new(corev1.ConfigMapList)
-		if err := request.Do(ctx).Into(list); err != nil {
-			return "", err
-		}
-		for i := range list.Items {
-			visit(&list.Items[i])
-		}
-		return list.Continue, nil
-	})
-	if err != nil {
+// sources hands every source of a kind in a namespace to use, as source does,
+// and calls more after each page of the list, unless it is nil.
+func (c *client) sources(ctx context.Context, of reloader.SourceKind, namespace string, use func(readable), more func()) error {
+	request := func() *rest.Request { return c.core.Get().Namespace(namespace).Resource(sourceResource(of).Resource) }
+	if _, err := c.list(ctx, request, metav1.ListOptions{Limit: someObjects}, decoded(of, use), more); err != nil {
 		return fmt.Errorf("list %ss in namespace %s: %w", of, namespace, err)
 	}
 	return nil
+}
+
+// decoded decodes one source for use.
+func decoded(of reloader.SourceKind, use func(readable)) func(answer.Object) error {
+	return func(o answer.Object) error {
+		object := newSource(of)
+		if err := o.Into(object); err != nil {
+			return err
+		}
+		use(object)
+		return nil
+	}
+}
+
+// list makes the requests of a list, each made anew by request. The limit is
+// that of the first page. See answer.Reader.
+func (c *client) list(ctx context.Context, request func() *rest.Request, options metav1.ListOptions, use func(answer.Object) error, more func()) (version string, err error) {
+	pages := func(limit int64, next string) *rest.Request {
+		page := options
+		page.Limit, page.Continue = limit, next
+		return request().VersionedParams(&page, metav1.ParameterCodec).MaxRetries(0)
+	}
+	return c.answers.List(ctx, options.Limit, pages, use, more)
 }
 
 // request starts one for the workloads of a kind.
@@ -193,12 +207,12 @@ func (c *client) workload(ctx context.Context, k kind.Kind, w reloader.Workload)
 	if err := canExist(k.Resource.GroupResource(), w.Namespace, w.Name); err != nil {
 		return nil, fmt.Errorf("read %s: %w", w, err)
 	}
-	body, err := c.read(k).Namespace(w.Namespace).Name(w.Name).
-		SetHeader("Accept", runtime.ContentTypeJSON).Do(ctx).Raw()
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", w, err)
-	}
-	m, err := k.Read(body)
+	var m *kind.Manifest
+	request := c.read(k).Namespace(w.Namespace).Name(w.Name).SetHeader("Accept", runtime.ContentTypeJSON)
+	err := c.answers.Object(ctx, request, func(o answer.Object) (err error) {
+		m, err = manifest(k, o)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", w, err)
 	}
@@ -213,63 +227,79 @@ func (c *client) deployment(ctx context.Context, w reloader.Workload) (*appsv1.D
 		return nil, fmt.Errorf("read %s: %w", w, err)
 	}
 	d := new(appsv1.Deployment)
-	err = c.reads.typed[gv].Get().Namespace(w.Namespace).Resource("deployments").Name(w.Name).MaxRetries(0).Do(ctx).Into(d)
-	if err != nil {
+	if err = c.get(ctx, c.reads.typed[gv].Get().Namespace(w.Namespace).Resource("deployments").Name(w.Name).MaxRetries(0), d); err != nil {
 		return nil, fmt.Errorf("read %s: %w", w, err)
 	}
 	return d, nil
 }
 
-// workloads calls visit for every workload of a kind in an area, a chunk in
-// memory at a time.
+// manifest decodes one workload.
+func manifest(k kind.Kind, o answer.Object) (*kind.Manifest, error) {
+	raw, err := o.JSON()
+	if err != nil {
+		return nil, err
+	}
+	return k.Read(raw)
+}
+
+func (c *client) get(ctx context.Context, request *rest.Request, object runtime.Object) error {
+	return c.answers.Object(ctx, request, func(o answer.Object) error { return o.Into(object) })
+}
+
+// workloads calls visit for every workload of a kind in an area, one in memory
+// at a time. It makes no request.
 func (c *client) workloads(ctx context.Context, k kind.Kind, in area, visit func(*kind.Manifest)) error {
-	err := inChunks(func(options *metav1.ListOptions) (string, error) {
-		options.FieldSelector = in.fields
-		body, err := c.read(k).Namespace(in.namespace).VersionedParams(options, metav1.ParameterCodec).
-			SetHeader("Accept", runtime.ContentTypeJSON).Do(ctx).Raw()
+	request := func() *rest.Request {
+		return c.read(k).Namespace(in.namespace).SetHeader("Accept", runtime.ContentTypeJSON)
+	}
+	options := metav1.ListOptions{Limit: someObjects, FieldSelector: in.fields}
+	_, err := c.list(ctx, request, options, func(o answer.Object) error {
+		m, err := manifest(k, o)
 		if err != nil {
-			return "", err
+			return err
 		}
-		return k.ReadList(body, visit)
-	})
+		visit(m)
+		return nil
+	}, nil)
 	if err != nil {
 		return fmt.Errorf("list %ss: %w", k.Name, err)
 	}
 	return nil
 }
 
-// metadataOf calls visit for every object of a resource in an area, a chunk in
-// memory at a time.
-func (c *client) metadataOf(ctx context.Context, resource schema.GroupVersionResource, in area, visit func(*metav1.PartialObjectMetadata)) error {
-	err := inChunks(func(options *metav1.ListOptions) (string, error) {
-		options.FieldSelector = in.fields
-		list, err := c.metadata.Resource(resource).Namespace(in.namespace).List(ctx, *options)
-		if err != nil {
-			return "", err
-		}
-		for i := range list.Items {
-			visit(&list.Items[i])
-		}
-		return list.Continue, nil
-	})
-	if err != nil {
-		return fmt.Errorf("list %s: %w", resource.GroupResource(), err)
+// metadataOf calls visit for every object of a resource in an area that has the
+// labels, one in memory at a time, and returns the resource version of the list.
+// visit makes no request. Without a version in the request the API server heeds
+// the limit; it would ignore it at version 0.
+func (c *client) metadataOf(ctx context.Context, resource schema.GroupVersionResource, in area, labels string, visit func(*metav1.PartialObjectMetadata)) (version string, err error) {
+	request := func() *rest.Request {
+		return c.under(resource.GroupVersion()).Namespace(in.namespace).Resource(resource.Resource).SetHeader("Accept", metadataList)
 	}
-	return nil
-}
-
-func inChunks(list func(*metav1.ListOptions) (next string, err error)) error {
-	options := &metav1.ListOptions{Limit: chunk}
-	for {
-		next, err := list(options)
-		if err != nil {
+	use := func(o answer.Object) error {
+		meta := new(metav1.PartialObjectMetadata)
+		if err := o.Into(meta); err != nil {
 			return err
 		}
-		if next == "" {
-			return nil
-		}
-		options.Continue = next
+		visit(meta)
+		return nil
 	}
+	if c.statuses != nil && resource == podStatusResource() {
+		request = func() *rest.Request { return c.statuses.request(in.namespace) }
+		use = c.statuses.decoded(visit)
+	}
+	options := metav1.ListOptions{Limit: manyObjects, FieldSelector: in.fields, LabelSelector: labels}
+	if version, err = c.list(ctx, request, options, use, nil); err != nil {
+		return "", fmt.Errorf("list %s: %w", resource.GroupResource(), err)
+	}
+	return version, nil
+}
+
+// under starts a request for resources of an API.
+func (c *client) under(gv schema.GroupVersion) *rest.Request {
+	if gv.Group == "" {
+		return c.core.Get()
+	}
+	return c.core.Get().AbsPath("/apis", gv.Group, gv.Version)
 }
 
 // patch returns the metadata of the workload as it is after the patch.

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
@@ -72,7 +73,7 @@ func play(t *testing.T, answer func(request) (status int, header http.Header, bo
 
 func (s *script) client(t *testing.T) *client {
 	t.Helper()
-	c, err := newClient(s.config, s.config)
+	c, err := newClient(s.config, s.config, logr.Discard())
 	require.NoError(t, err)
 	return c
 }
@@ -85,9 +86,9 @@ func failure(err *apierrors.StatusError) (int, http.Header, any) {
 
 func TestListsFollowTheContinueTokens(t *testing.T) {
 	listMeta := map[string]metav1.ListMeta{
-		"limit=250":                 {Continue: "second"},
-		"continue=second&limit=250": {Continue: "third"},
-		"continue=third&limit=250":  {},
+		"limit=100":                 {Continue: "second"},
+		"continue=second&limit=200": {Continue: "third"},
+		"continue=third&limit=400":  {},
 	}
 	tests := map[string]struct {
 		answer   func(metav1.ListMeta) any
@@ -102,7 +103,7 @@ func TestListsFollowTheContinueTokens(t *testing.T) {
 				}
 			},
 			list: func(c *client, visit func(string)) error {
-				return c.sources(t.Context(), reloader.ConfigMap, "shop", func(o readable) { visit(o.GetName()) })
+				return c.sources(t.Context(), reloader.ConfigMap, "shop", func(o readable) { visit(o.GetName()) }, nil)
 			},
 			wantPath: "/api/v1/namespaces/shop/configmaps",
 		},
@@ -114,7 +115,7 @@ func TestListsFollowTheContinueTokens(t *testing.T) {
 				}
 			},
 			list: func(c *client, visit func(string)) error {
-				return c.sources(t.Context(), reloader.Secret, "shop", func(o readable) { visit(o.GetName()) })
+				return c.sources(t.Context(), reloader.Secret, "shop", func(o readable) { visit(o.GetName()) }, nil)
 			},
 			wantPath: "/api/v1/namespaces/shop/secrets",
 		},
@@ -147,14 +148,14 @@ func TestListsFollowTheContinueTokens(t *testing.T) {
 
 func TestAListThatFailsHalfwaySaysSo(t *testing.T) {
 	server := play(t, func(r request) (int, http.Header, any) {
-		if r.query == "limit=250" {
+		if r.query == "limit=100" {
 			return http.StatusOK, nil, corev1.SecretList{
 				TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "SecretList"}, ListMeta: metav1.ListMeta{Continue: "second"},
 			}
 		}
 		return failure(apierrors.NewResourceExpired("too old"))
 	})
-	err := server.client(t).sources(t.Context(), reloader.Secret, "shop", func(readable) {})
+	err := server.client(t).sources(t.Context(), reloader.Secret, "shop", func(readable) {}, nil)
 	require.True(t, apierrors.IsResourceExpired(err))
 	assert.ErrorContains(t, err, "list Secrets in namespace shop: ")
 }
@@ -167,8 +168,8 @@ func TestNoRequestIsTriedAgainHere(t *testing.T) {
 	c := server.client(t)
 	k, _ := kind.ByName(reloader.Deployment)
 	tests := map[string]func(context.Context) error{
-		"a read of a source":   func(ctx context.Context) error { _, err := c.source(ctx, settings); return err },
-		"a list of sources":    func(ctx context.Context) error { return c.sources(ctx, reloader.Secret, "shop", nil) },
+		"a read of a source":   func(ctx context.Context) error { return c.source(ctx, settings, nil) },
+		"a list of sources":    func(ctx context.Context) error { return c.sources(ctx, reloader.Secret, "shop", nil, nil) },
 		"a read of a workload": func(ctx context.Context) error { _, err := c.workload(ctx, k, web); return err },
 		"a list of workloads":  func(ctx context.Context) error { return c.workloads(ctx, k, area{}, nil) },
 		"a patch": func(ctx context.Context) error {
@@ -203,19 +204,19 @@ func TestReads(t *testing.T) {
 		return failure(apierrors.NewNotFound(appsv1.Resource("deployments"), "web"))
 	})
 	c := server.client(t)
-	got, err := c.source(t.Context(), settings)
-	require.NoError(t, err)
+	var got readable
+	take := func(o readable) { got = o }
+	require.NoError(t, c.source(t.Context(), settings, take))
 	assert.Equal(t, map[string]string{"a": "1"}, got.(*corev1.ConfigMap).Data)
-	got, err = c.source(t.Context(), password)
-	require.NoError(t, err)
+	require.NoError(t, c.source(t.Context(), password, take))
 	assert.Equal(t, map[string][]byte{"a": []byte("1")}, got.(*corev1.Secret).Data)
 	for _, name := range []string{"shop/settings", "..", "a%b"} {
-		_, err = c.source(t.Context(), reloader.Source{Kind: reloader.ConfigMap, Namespace: "shop", Name: name})
+		err := c.source(t.Context(), reloader.Source{Kind: reloader.ConfigMap, Namespace: "shop", Name: name}, nil)
 		require.True(t, apierrors.IsNotFound(err), "no object can have the name %s", name)
 	}
 	assert.Len(t, server.requests, 2)
 	k, _ := kind.ByName(reloader.Deployment)
-	_, err = c.workload(t.Context(), k, web)
+	_, err := c.workload(t.Context(), k, web)
 	require.True(t, apierrors.IsNotFound(err))
 	require.ErrorContains(t, err, "read Deployment shop/web: ")
 	require.Len(t, server.requests, 3)

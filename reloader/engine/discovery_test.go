@@ -146,11 +146,11 @@ func follow(t *testing.T, x *extensible, change ...func(*feed)) (*feed, *sights)
 		defer s.mu.Unlock()
 		s.lines = append(s.lines, line)
 	}, funcr.Options{})
-	c, err := newClient(x.config, x.config)
+	c, err := newClient(x.config, x.config, logr.Discard())
 	require.NoError(t, err)
 	const interval = 20 * time.Millisecond
 	w := &watcher{
-		client: c.metadata, discovery: newDiscovery(c.core, interval, clock.RealClock{}, log), refusals: newRefusals(),
+		client: c, discovery: newDiscovery(c.core, interval, clock.RealClock{}, log), refusals: newRefusals(),
 		interval: interval, clock: clock.RealClock{}, log: log,
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -319,7 +319,7 @@ func TestABrokenExtensionHoldsUpNoOther(t *testing.T) {
 		}
 		return failure(apierrors.NewServiceUnavailable("its server is down"))
 	})
-	c, err := newClient(server.config, server.config)
+	c, err := newClient(server.config, server.config, logr.Discard())
 	require.NoError(t, err)
 	d := newDiscovery(c.core, time.Minute, clock.RealClock{}, logr.Discard())
 	ctx, cancel := context.WithCancel(t.Context())

@@ -227,7 +227,7 @@ func (e *Engine) makeWay(ctx context.Context, m *kind.Manifest, run kind.Run) (w
 // since its history is limited, among the many that a namespace may have.
 func (e *Engine) jobsOf(ctx context.Context, m *kind.Manifest) (owned []reloader.Workload, err error) {
 	jobs, _ := kind.ByName(reloader.Job)
-	err = e.client.metadataOf(ctx, jobs.Resource, area{namespace: m.Meta.Namespace}, func(job *metav1.PartialObjectMetadata) {
+	_, err = e.client.metadataOf(ctx, jobs.Resource, area{namespace: m.Meta.Namespace}, "", func(job *metav1.PartialObjectMetadata) {
 		if metav1.IsControlledBy(job, m.Meta) {
 			owned = append(owned, reloader.Workload{Kind: reloader.Job, Namespace: job.Namespace, Name: job.Name})
 		}

@@ -93,7 +93,7 @@ func New(o Options) (*Engine, error) {
 	if o.Lease != nil {
 		forWrites = fence{o.Lease, o.Clock}.around(o.Config)
 	}
-	c, err := newClient(o.Config, forWrites)
+	c, err := newClient(o.Config, forWrites, o.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -142,12 +142,13 @@ func New(o Options) (*Engine, error) {
 	)
 	e.ledger.lifecycle = lifecycle{onCreate: o.ReloadOnCreate, onDelete: o.ReloadOnDelete, afterRestart: o.SyncAfterRestart}
 	if o.Settings.CSI {
-		if c.metadata, err = newPodStatuses(c.metadata, o.Config, o.Key); err != nil {
+		if c.statuses, err = newPodStatuses(c.metadata, o.Config, o.Key); err != nil {
 			return nil, err
 		}
+		c.metadata = c.statuses
 	}
 	e.watcher = &watcher{
-		client:    c.metadata,
+		client:    c,
 		discovery: newDiscovery(c.core, o.LookInterval, o.Clock, o.Log),
 		refusals:  e.refusals,
 		interval:  o.LookInterval,

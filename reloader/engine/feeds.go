@@ -125,7 +125,7 @@ func (e *Engine) tidy(ctx context.Context) {
 			if !e.settings.Enabled(of) || of == reloader.SecretProviderClass {
 				continue
 			}
-			err := e.client.metadataOf(ctx, sourceResource(of), everywhere(e.scope), func(meta *metav1.PartialObjectMetadata) {
+			_, err := e.client.metadataOf(ctx, sourceResource(of), everywhere(e.scope), "", func(meta *metav1.PartialObjectMetadata) {
 				elsewhere = append(elsewhere, reloader.Source{Kind: of, Namespace: meta.Namespace, Name: meta.Name})
 			})
 			if err != nil {

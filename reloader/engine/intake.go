@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,6 +30,9 @@ type intake struct {
 	ledger   *ledger
 	queues   *queues
 	seed     maphash.Seed
+
+	// moving is true once a workload with marks of Reloader 1 was read.
+	moving atomic.Bool
 
 	mu sync.Mutex // guards everything below
 	// workloads of the cluster, also those that never opted in: knowing that
@@ -205,6 +209,9 @@ func (in *intake) supply(m *kind.Manifest) bool {
 	}
 	in.admit(w, t, m.Meta.Annotations, rec)
 	t.legacy = legacyMarksOf(m.Template, in.settings.Keys)
+	if len(t.legacy) > 0 {
+		in.moving.Store(true)
+	}
 	return true
 }
 
@@ -382,13 +389,7 @@ func (in *intake) open(w reloader.Workload) bool {
 func (in *intake) hash(annotations map[string]string) uint64 {
 	var h maphash.Hash
 	h.SetSeed(in.seed)
-	k := in.settings.Keys
-	for _, key := range [...]string{
-		k.Auto, k.ConfigMapAuto, k.SecretAuto, k.SecretProviderClassAuto,
-		k.ConfigMapNamed, k.SecretNamed, k.SecretProviderClassNamed,
-		k.ConfigMapExclude, k.SecretExclude, k.SecretProviderClassExclude,
-		k.Search, k.CoalesceWindow, k.PausePeriod, k.RolloutStrategy,
-	} {
+	for _, key := range policyKeys(in.settings.Keys) {
 		value, ok := annotations[key]
 		if ok {
 			maphash.WriteComparable(&h, value)
@@ -396,4 +397,14 @@ func (in *intake) hash(annotations map[string]string) uint64 {
 		maphash.WriteComparable(&h, ok)
 	}
 	return h.Sum64()
+}
+
+// policyKeys are the annotations from which policies are made.
+func policyKeys(k policy.Keys) []string {
+	return []string{
+		k.Auto, k.ConfigMapAuto, k.SecretAuto, k.SecretProviderClassAuto,
+		k.ConfigMapNamed, k.SecretNamed, k.SecretProviderClassNamed,
+		k.ConfigMapExclude, k.SecretExclude, k.SecretProviderClassExclude,
+		k.Search, k.CoalesceWindow, k.PausePeriod, k.RolloutStrategy,
+	}
 }

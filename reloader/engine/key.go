@@ -31,7 +31,7 @@ const keyEntry = "key"
 // work, but what changes while no engine runs is missed, and after a restart the
 // next change of a source writes another value for the same content.
 func ClusterKey(ctx context.Context, config *rest.Config, namespace, name string, log logr.Logger) (fingerprint.Key, error) {
-	c, err := newClient(config, config)
+	c, err := newClient(config, config, logr.Discard())
 	if err != nil {
 		return fingerprint.Key{}, err
 	}

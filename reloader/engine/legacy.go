@@ -57,20 +57,13 @@ func (in *intake) legacyMark(w reloader.Workload, s reloader.Source) string {
 
 // moved notes who has the content of a source by the marks of Reloader 1, and
 // returns those of the overdue workloads that do not.
-func (e *Engine) moved(s reloader.Source, c content, object readable, overdue []reloader.Workload) (left []reloader.Workload) {
+func (e *Engine) moved(s reloader.Source, read digest, overdue []reloader.Workload) (left []reloader.Workload) {
 	has := map[reloader.Workload]bool{}
-	mark := ""
 	for _, w := range e.ledger.waitingFor(s) {
 		theirs := e.intake.legacyMark(w, s)
-		if theirs == "" {
-			continue
-		}
-		if mark == "" {
-			mark = legacyMarkOf(object)
-		}
-		if theirs == mark {
+		if theirs != "" && theirs == read.legacy {
 			has[w] = true
-			e.ledger.paid(w, []debt{{s, c.fingerprint}})
+			e.ledger.paid(w, []debt{{s, read.content.fingerprint}})
 			e.log.Info("has been reloaded by Reloader 1", "workload", w.String(), "source", s.String())
 		}
 	}

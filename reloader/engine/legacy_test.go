@@ -66,13 +66,14 @@ func TestWhoHasBeenReloadedByReloader1(t *testing.T) {
 			e := newTestEngine(t, unreachable(t), new(told))
 			settled(t, e.intake, newApp(web))
 			e.intake.workloads[web].legacy = tc.marks
+			e.intake.moving.Store(len(tc.marks) > 0)
 			if tc.happens != nil {
 				tc.happens(e)
 			}
 			event(e, "settings", "9", updated)
 			_, _ = e.ledger.take(settings)
 			object := configMapObject("settings", "9", "2")
-			require.NoError(t, e.lookAt(t.Context(), settings, &object))
+			require.NoError(t, e.lookAt(t.Context(), settings, e.digest(&object)))
 			assert.Equal(t, tc.wantDue, len(e.ledger.due(web)) > 0)
 			assert.Equal(t, tc.wantDue, len(drain(e.queues.workloads)) > 0)
 		})

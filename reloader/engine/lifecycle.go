@@ -3,8 +3,6 @@ package engine
 import (
 	"math"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/fingerprint"
 	"k8s-reloader/reloader/index"
@@ -53,13 +51,13 @@ func (e *Engine) lookAtNothing(s reloader.Source) {
 // whoWasThere returns the workloads that are older than a source which was
 // created while no engine ran, if that counts. Only the times of both tell; what
 // was created together, as far as clocks can say, waits for nothing.
-func (e *Engine) whoWasThere(s reloader.Source, m index.Matches, object metav1.Object) (overdue []reloader.Workload) {
+func (e *Engine) whoWasThere(s reloader.Source, m index.Matches, read digest) (overdue []reloader.Workload) {
 	if !e.ledger.lifecycle.afterRestart || !e.ledger.countsCreation(s) {
 		return nil
 	}
-	for _, w := range e.index.Dependents(s, m, object.GetAnnotations()) {
+	for _, w := range e.index.Dependents(s, m, read.content.wishes.annotations(e.settings.Keys)) {
 		_, created, _ := e.intake.created(w)
-		if object.GetCreationTimestamp().Sub(created) > clockTolerance && e.ledger.miss(s, w) {
+		if read.created.Sub(created) > clockTolerance && e.ledger.miss(s, w) {
 			overdue = append(overdue, w)
 		}
 	}

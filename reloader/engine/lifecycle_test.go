@@ -104,7 +104,7 @@ func TestAnEndThatIsIgnored(t *testing.T) {
 		e.intake.observe(web, newApp(web).recorded(t).meta(), moment{})
 		object := configMapObject("settings", "5", "1")
 		object.Annotations = annotations
-		require.NoError(t, e.lookAt(t.Context(), settings, &object))
+		require.NoError(t, e.lookAt(t.Context(), settings, e.digest(&object)))
 		e.sourceDeleted(settings, 6)
 		require.NoError(t, readQueued(t, e))
 		assert.Equal(t, annotations[keys.Ignore] == "true", len(e.ledger.due(web)) == 0, "%v", annotations)
@@ -197,7 +197,7 @@ func TestWhatWasCreatedWhileNoEngineRan(t *testing.T) {
 			object.CreationTimestamp = metav1.Time{Time: born.Add(tc.created)}
 			taken, _ := e.ledger.take(settings)
 			require.True(t, taken)
-			require.NoError(t, e.lookAt(t.Context(), settings, &object))
+			require.NoError(t, e.lookAt(t.Context(), settings, e.digest(&object)))
 			assert.Equal(t, tc.want, len(e.ledger.due(web)) > 0)
 		})
 	}

@@ -188,7 +188,7 @@ func TestLookingBack(t *testing.T) {
 
 			taken, _ := e.ledger.take(settings)
 			require.True(t, taken)
-			require.NoError(t, e.lookAt(t.Context(), settings, tc.source))
+			require.NoError(t, e.lookAt(t.Context(), settings, e.digest(tc.source)))
 			var want, wantDoubtful []reloader.Workload
 			if tc.wantDue {
 				want = []reloader.Workload{w}
@@ -201,7 +201,7 @@ func TestLookingBack(t *testing.T) {
 			assert.Equal(t, wantDoubtful, r.doubtful)
 			assert.Equal(t, !tc.wantDue, kept[settings].Version == 9, "what nobody waits for is rolled out")
 
-			require.NoError(t, e.lookAt(t.Context(), settings, tc.source))
+			require.NoError(t, e.lookAt(t.Context(), settings, e.digest(tc.source)))
 			assert.Equal(t, wantDoubtful, r.doubtful, "it is told once")
 			assert.Empty(t, drain(e.queues.workloads), "it is looked back once")
 		})
@@ -217,7 +217,7 @@ func TestAFirstStartDoesNotLookBack(t *testing.T) {
 	event(e, "settings", "9", listed)
 	e.ledger.open(pages{}, true)
 	_, _ = e.ledger.take(settings)
-	require.NoError(t, e.lookAt(t.Context(), settings, sourceOf(-time.Hour, set{time.Hour, justData})))
+	require.NoError(t, e.lookAt(t.Context(), settings, e.digest(sourceOf(-time.Hour, set{time.Hour, justData}))))
 	assert.Empty(t, e.ledger.due(web))
 	assert.Empty(t, r.doubtful)
 }

@@ -47,8 +47,7 @@ var impossible = map[string]string{
 // namers are all methods of client that name an object.
 var namers = map[string]func(ctx context.Context, c *client, namespace, name string) error{
 	"source": func(ctx context.Context, c *client, namespace, name string) error {
-		_, err := c.source(ctx, reloader.Source{Kind: reloader.Secret, Namespace: namespace, Name: name})
-		return err
+		return c.source(ctx, reloader.Source{Kind: reloader.Secret, Namespace: namespace, Name: name}, nil)
 	},
 	"workload": func(ctx context.Context, c *client, namespace, name string) error {
 		k, _ := kind.ByName(reloader.StatefulSet)

@@ -265,7 +265,7 @@ func (e *Engine) joinNamespace(ctx context.Context, key namespaceKey) error {
 		return nil
 	}
 	for _, f := range e.workloads {
-		err := e.client.metadataOf(ctx, f.resource, area{namespace: namespace}, func(meta *metav1.PartialObjectMetadata) {
+		_, err := e.client.metadataOf(ctx, f.resource, area{namespace: namespace}, "", func(meta *metav1.PartialObjectMetadata) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			if e.intake.welcomes(j, reloader.Workload{Kind: f.kind, Namespace: meta.Namespace, Name: meta.Name}) {

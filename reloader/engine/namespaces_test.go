@@ -264,7 +264,7 @@ func TestLeavingTakesNothingFromTheArchive(t *testing.T) {
 		"a reading comes late": {
 			after: func(t *testing.T, e *Engine) {
 				object := configMapObject("settings", "9", "2")
-				require.NoError(t, e.lookAt(t.Context(), settings, &object))
+				require.NoError(t, e.lookAt(t.Context(), settings, e.digest(&object)))
 			},
 			want: pages{settings: entry(5, "a")},
 		},

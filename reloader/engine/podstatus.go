@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 
+	"k8s-reloader/reloader/engine/internal/answer"
 	"k8s-reloader/reloader/fingerprint"
 )
 
@@ -64,17 +65,10 @@ type mountObject struct {
 	Version string `json:"version"`
 }
 
-type podStatusList struct {
-	metav1.TypeMeta `json:",inline"`
-	metav1.ListMeta `json:"metadata"`
-	Items           []podStatus `json:"items"`
-}
-
 var (
 	_ metadata.Interface = (*podStatuses)(nil)
 	_ metadata.Getter    = podStatusGetter{}
 	_ runtime.Object     = (*podStatus)(nil)
-	_ runtime.Object     = (*podStatusList)(nil)
 )
 
 // DeepCopyObject implements runtime.Object.
@@ -85,23 +79,11 @@ func (s *podStatus) DeepCopyObject() runtime.Object {
 	return &c
 }
 
-// DeepCopyObject implements runtime.Object.
-func (l *podStatusList) DeepCopyObject() runtime.Object {
-	c := *l
-	l.DeepCopyInto(&c.ListMeta)
-	c.Items = make([]podStatus, len(l.Items))
-	for i := range l.Items {
-		c.Items[i] = *l.Items[i].DeepCopyObject().(*podStatus)
-	}
-	return &c
-}
-
 // newPodStatuses returns a metadata client that is m for all other resources.
 func newPodStatuses(m metadata.Interface, config *rest.Config, key fingerprint.Key) (*podStatuses, error) {
 	scheme := runtime.NewScheme()
 	gv := csiGroupVersion()
 	scheme.AddKnownTypeWithName(gv.WithKind("SecretProviderClassPodStatus"), new(podStatus))
-	scheme.AddKnownTypeWithName(gv.WithKind("SecretProviderClassPodStatusList"), new(podStatusList))
 	metav1.AddToGroupVersion(scheme, gv)
 	config = rest.CopyConfig(config)
 	config.GroupVersion = &gv
@@ -114,6 +96,23 @@ func newPodStatuses(m metadata.Interface, config *rest.Config, key fingerprint.K
 		return nil, fmt.Errorf("set up the client for %s: %w", gv, err)
 	}
 	return &podStatuses{Interface: m, client: c, key: key}, nil
+}
+
+// request starts one for reports in a namespace.
+func (p *podStatuses) request(namespace string) *rest.Request {
+	return p.client.Get().Namespace(namespace).Resource(podStatusResource().Resource)
+}
+
+// decoded decodes one report for visit.
+func (p *podStatuses) decoded(visit func(*metav1.PartialObjectMetadata)) func(answer.Object) error {
+	return func(o answer.Object) error {
+		status := new(podStatus)
+		if err := o.Into(status); err != nil {
+			return err
+		}
+		visit(p.report(status))
+		return nil
+	}
 }
 
 // Resource implements metadata.Interface.
@@ -139,26 +138,10 @@ type namespacedPodStatuses struct {
 	namespace string
 }
 
-// List implements metadata.ResourceInterface.
-func (n namespacedPodStatuses) List(ctx context.Context, options metav1.ListOptions) (*metav1.PartialObjectMetadataList, error) {
-	list := new(podStatusList)
-	err := n.all.client.Get().Namespace(n.namespace).Resource(podStatusResource().Resource).
-		VersionedParams(&options, metav1.ParameterCodec).MaxRetries(0).Do(ctx).Into(list)
-	if err != nil {
-		return nil, fmt.Errorf("list what CSI volumes hold: %w", err)
-	}
-	reports := &metav1.PartialObjectMetadataList{ListMeta: list.ListMeta}
-	for i := range list.Items {
-		reports.Items = append(reports.Items, *n.all.report(&list.Items[i]))
-	}
-	return reports, nil
-}
-
 // Watch implements metadata.ResourceInterface.
 func (n namespacedPodStatuses) Watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 	options.Watch = true
-	events, err := n.all.client.Get().Namespace(n.namespace).Resource(podStatusResource().Resource).
-		VersionedParams(&options, metav1.ParameterCodec).MaxRetries(0).Watch(ctx)
+	events, err := n.all.request(n.namespace).VersionedParams(&options, metav1.ParameterCodec).MaxRetries(0).Watch(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("watch what CSI volumes hold: %w", err)
 	}

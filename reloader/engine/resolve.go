@@ -10,7 +10,7 @@ import (
 )
 
 // manyUnresolved is how many workloads in the queue make it cheaper to list
-// all of a kind, in chunks, than to read them one by one.
+// all of a kind, in pages, than to read them one by one.
 const manyUnresolved = 64
 
 // resolve handles one key of the resolve queue: it reads a workload whose

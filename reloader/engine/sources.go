@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,7 +16,7 @@ import (
 )
 
 // manyUnread is how many unread sources of a namespace make it cheaper to list
-// them all, in chunks, than to read them one by one.
+// them all, in pages, than to read them one by one.
 const manyUnread = 32
 
 // sourceSeen handles the event that a source is there. It reports whether the
@@ -92,7 +93,8 @@ func (e *Engine) readDue(ctx context.Context, s reloader.Source) error {
 		e.queues.sources.Add(reloader.Source{Kind: on.kind, Namespace: on.namespace})
 		return nil
 	}
-	object, err := e.client.source(ctx, s)
+	var read digest
+	err := e.client.source(ctx, s, func(object readable) { read = e.digest(object) })
 	switch {
 	case apierrors.IsNotFound(err):
 		e.lookAtNothing(s)
@@ -102,12 +104,12 @@ func (e *Engine) readDue(ctx context.Context, s reloader.Source) error {
 		return nil
 	case err == nil:
 		e.readable(sourceResource(s.Kind).GroupResource(), s.Namespace)
-		if wait := e.tooEarly(s, object); wait > 0 {
+		if wait := e.tooEarly(s, read); wait > 0 {
 			e.ledger.putBack(s)
 			e.queues.sources.AddAfter(s, wait)
 			return nil
 		}
-		err = e.lookAt(ctx, s, object)
+		err = e.lookAt(ctx, s, read)
 	}
 	if err != nil {
 		e.ledger.putBack(s)
@@ -119,12 +121,11 @@ func (e *Engine) readDue(ctx context.Context, s reloader.Source) error {
 // is not at all. Only that event tells whether it was the creation, which is no
 // change for a workload that was there before. Of what is not selected there
 // are no events.
-func (e *Engine) tooEarly(s reloader.Source, object readable) time.Duration {
-	version := versionOf(object.GetResourceVersion())
-	if !e.scope.SelectsSource(s.Kind, object.GetLabels()) || e.recent.untouched(s, version) {
+func (e *Engine) tooEarly(s reloader.Source, read digest) time.Duration {
+	if !read.selected || e.recent.untouched(s, read.content.version) {
 		return 0
 	}
-	return e.ledger.early(s, version)
+	return e.ledger.early(s, read.content.version)
 }
 
 // searchShelf reads all sources of a kind in a namespace and looks at those
@@ -147,38 +148,27 @@ func (e *Engine) searchShelf(ctx context.Context, on shelf) error {
 	}
 	var outdated error
 	later := make(map[reloader.Source]struct{})
-	err := e.client.sources(ctx, on.kind, on.namespace, func(object readable) {
+	var page []digest
+	read := func(object readable) {
 		s := reloader.Source{Kind: on.kind, Namespace: on.namespace, Name: object.GetName()}
-		m, known := e.matches(s)
-		if known && !e.index.Depended(s) {
+		if _, known := e.matches(s); known && !e.index.Depended(s) {
 			return
 		}
-		for w, since := range searchers {
-			// As long as it is not known, it counts as a match: the look at s
-			// asks for those that do depend on it.
-			if !known || e.index.Matched(w, s.Kind, m) {
-				e.ledger.join(w, since, s)
+		err := guarded(func() error { page = append(page, e.digest(object)); return nil })
+		if err != nil {
+			e.broken(s, err)
+		}
+	}
+	err := e.client.sources(ctx, on.kind, on.namespace, read, func() {
+		for _, found := range page {
+			s := reloader.Source{Kind: on.kind, Namespace: on.namespace, Name: found.name}
+			known, err := e.found(ctx, s, found, searchers)
+			if !known {
+				later[s] = struct{}{}
 			}
+			outdated = errors.Join(outdated, err)
 		}
-		if !known {
-			e.ledger.putBack(s)
-			later[s] = struct{}{}
-			return
-		}
-		err := guarded(func() error { return e.lookAt(ctx, s, object) })
-		if panicked(err) {
-			// A matter of that source, which is read alone from here on.
-			e.survived(s.String(), err)
-			e.sourceBroke(s)
-			e.queues.sources.AddRateLimited(s)
-			return
-		}
-		outdated = errors.Join(outdated, err)
-		if due, _ := e.ledger.take(s); due {
-			// Its event is newer than this list, perhaps.
-			e.ledger.putBack(s)
-			e.queues.sources.Add(s)
-		}
+		page = page[:0]
 	})
 	if apierrors.IsForbidden(err) {
 		e.unreadable(sourceResource(on.kind).GroupResource(), err, waiting...)
@@ -197,14 +187,87 @@ func (e *Engine) searchShelf(ctx context.Context, on shelf) error {
 	return nil
 }
 
+// found looks at a source that a search has found. It reports false if it is not
+// known yet who depends on it.
+func (e *Engine) found(ctx context.Context, s reloader.Source, read digest, searchers map[reloader.Workload]moment) (known bool, outdated error) {
+	m, known := e.matches(s)
+	for w, since := range searchers {
+		// As long as it is not known, it counts as a match: the look at s
+		// asks for those that do depend on it.
+		if !known || e.index.Matched(w, s.Kind, m) {
+			e.ledger.join(w, since, s)
+		}
+	}
+	if !known {
+		e.ledger.putBack(s)
+		return false, nil
+	}
+	err := guarded(func() error { return e.lookAt(ctx, s, read) })
+	if panicked(err) {
+		e.broken(s, err)
+		return true, nil
+	}
+	if due, _ := e.ledger.take(s); due {
+		// Its event is newer than this list, perhaps.
+		e.ledger.putBack(s)
+		e.queues.sources.Add(s)
+	}
+	return true, err
+}
+
+// broken has a source read alone from here on: the panic is a matter of it.
+func (e *Engine) broken(s reloader.Source, err error) {
+	e.survived(s.String(), err)
+	e.sourceBroke(s)
+	e.queues.sources.AddRateLimited(s)
+}
+
 // errOutdated is a reading that another one has overtaken.
 var errOutdated = errors.New("another reading is newer")
 
-// lookAt takes the fingerprint of a source that has been read and has those
-// reloaded whom its content has not reached. Nothing of the content outlives
-// the call.
-func (e *Engine) lookAt(ctx context.Context, s reloader.Source, object readable) error {
-	if !e.scope.SelectsSource(s.Kind, object.GetLabels()) {
+// digest is what is kept of a source that has been read: its size does not
+// depend on the source's.
+type digest struct {
+	name string
+	// selected is false if the source's labels leave it alone.
+	selected bool
+	created  time.Time
+	content  content
+	// legacy is the content's mark of Reloader 1; empty while no workload has one.
+	legacy string
+}
+
+// digest takes the fingerprint of a source, and of all else what is needed.
+// Nothing of the content outlives the call.
+func (e *Engine) digest(object readable) digest {
+	read := digest{
+		name:    strings.Clone(object.GetName()),
+		created: object.GetCreationTimestamp().Time,
+		content: content{
+			version: versionOf(object.GetResourceVersion()),
+			written: dataWritten(object),
+			times:   dataTimesOf(object),
+			wishes:  wishesOf(object.GetAnnotations(), e.settings.Keys),
+		},
+	}
+	of := reloader.ConfigMap
+	switch o := object.(type) {
+	case *corev1.ConfigMap:
+		read.content.fingerprint = e.key.ConfigMap(o.Data, o.BinaryData)
+	case *corev1.Secret:
+		of = reloader.Secret
+		read.content.fingerprint = e.key.Secret(o.Data)
+	}
+	if e.intake.moving.Load() {
+		read.legacy = legacyMarkOf(object)
+	}
+	read.selected = e.scope.SelectsSource(of, object.GetLabels())
+	return read
+}
+
+// lookAt has those reloaded whom the content of a source has not reached.
+func (e *Engine) lookAt(ctx context.Context, s reloader.Source, read digest) error {
+	if !read.selected {
 		e.ledger.unselected(s)
 		return nil
 	}
@@ -212,21 +275,11 @@ func (e *Engine) lookAt(ctx context.Context, s reloader.Source, object readable)
 	if !known {
 		return nil
 	}
-	c := content{
-		version: versionOf(object.GetResourceVersion()),
-		written: dataWritten(object),
-		times:   dataTimesOf(object),
-		wishes:  wishesOf(object.GetAnnotations(), e.settings.Keys),
-	}
+	c := read.content
+	annotations := c.wishes.annotations(e.settings.Keys)
 	c.untouched = e.recent.untouched(s, c.version)
-	switch o := object.(type) {
-	case *corev1.ConfigMap:
-		c.fingerprint = e.key.ConfigMap(o.Data, o.BinaryData)
-	case *corev1.Secret:
-		c.fingerprint = e.key.Secret(o.Data)
-	}
 	overdue, outdated := e.ledger.look(s, c, func() []reloader.Workload {
-		return e.affected(s, m, object.GetAnnotations())
+		return e.affected(s, m, annotations)
 	})
 	if outdated {
 		return fmt.Errorf("look at %s: %w", s, errOutdated)
@@ -235,11 +288,11 @@ func (e *Engine) lookAt(ctx context.Context, s reloader.Source, object readable)
 	case archived:
 		overdue = e.whoLacks(ctx, s, c, overdue)
 	case unknown:
-		overdue = append(overdue, e.whoMissed(ctx, s, c, e.index.Dependents(s, m, object.GetAnnotations()))...)
-		overdue = append(overdue, e.whoWasThere(s, m, object)...)
+		overdue = append(overdue, e.whoMissed(ctx, s, c, e.index.Dependents(s, m, annotations))...)
+		overdue = append(overdue, e.whoWasThere(s, m, read)...)
 	case none, lookingBack:
 	}
-	overdue = e.moved(s, c, object, overdue)
+	overdue = e.moved(s, read, overdue)
 	e.ledger.lookedBack(s)
 	for _, w := range overdue {
 		e.intake.reload(w)

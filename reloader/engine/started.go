@@ -33,7 +33,7 @@ func (e *Engine) startedWith(ctx context.Context, class reloader.Source) (map[re
 		return nil, nil
 	}
 	newest := map[reloader.Workload]generationOfPods{}
-	err := e.client.metadataOf(ctx, corev1.SchemeGroupVersion.WithResource("pods"), area{namespace: class.Namespace}, func(pod *metav1.PartialObjectMetadata) {
+	_, err := e.client.metadataOf(ctx, corev1.SchemeGroupVersion.WithResource("pods"), area{namespace: class.Namespace}, "", func(pod *metav1.PartialObjectMetadata) {
 		started, reported := reports[pod.Name]
 		w, template := madeBy(pod)
 		if !reported || pod.DeletionTimestamp != nil || template == "" {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -155,7 +156,7 @@ func TestPodsThatCannotBeListedAreListedAgain(t *testing.T) {
 		return failure(apierrors.NewNotFound(classResource().GroupResource(), "vault"))
 	})
 	e, f, _ := watching(t, nil)
-	c, err := newClient(server.config, server.config)
+	c, err := newClient(server.config, server.config, logr.Discard())
 	require.NoError(t, err)
 	e.client = c
 	require.NoError(t, f.Replace([]any{comes("1", "a", 10)}, "11"))

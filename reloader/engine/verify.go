@@ -8,6 +8,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/wait"
 
+	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/kind"
 )
 
@@ -48,16 +49,33 @@ func (e *Engine) sweep(ctx context.Context) {
 	e.tidy(ctx)
 }
 
-// Verify reads all workloads, a chunk at a time, and corrects and reports what
+// Verify reads all workloads, one at a time, and corrects and reports what
 // the index has wrong: a record that fits and yet says something else, or a
 // webhook that changed the template after ours.
 func (e *Engine) Verify(ctx context.Context) error {
 	var failed error
 	for _, k := range e.kinds() {
 		for _, in := range e.verified() {
+			var borrowers []reloader.Workload
 			err := guarded(func() error {
-				return e.client.workloads(ctx, k, in, func(m *kind.Manifest) { e.verifyOne(ctx, m) })
+				return e.client.workloads(ctx, k, in, func(m *kind.Manifest) {
+					if m.Lender != (reloader.Workload{}) {
+						// The lender has to be read as well, not during a list.
+						borrowers = append(borrowers, m.Workload())
+						return
+					}
+					e.verifyOne(ctx, m)
+				})
 			})
+			for _, w := range borrowers {
+				m, err := e.client.workload(ctx, k, w)
+				switch {
+				case err == nil:
+					e.verifyOne(ctx, m)
+				case !apierrors.IsNotFound(err):
+					e.log.Error(err, "cannot verify", "workload", w.String())
+				}
+			}
 			if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
 				continue // its feed tells, if there is something to tell
 			}

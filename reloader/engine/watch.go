@@ -2,7 +2,9 @@ package engine
 
 import (
 	"fmt"
+	"math"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -12,6 +14,8 @@ import (
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/kind"
+	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/record"
 	"k8s-reloader/reloader/report"
 )
 
@@ -25,6 +29,9 @@ type feed struct {
 	labels string
 	// labelled is true if the handlers read labels.
 	labelled bool
+	// annotations are the keys of those that the handlers read, each with the
+	// bytes of its value that stay of a list; an event has others, too.
+	annotations map[string]int
 	// kind of the workloads that the feed hands on; empty if it is none of
 	// workloads.
 	kind reloader.WorkloadKind
@@ -196,15 +203,50 @@ func (f *feed) Transformer() cache.TransformFunc {
 		if err != nil {
 			return nil, err
 		}
-		owners := meta.ManagedFields
-		meta.ManagedFields = nil
-		f.guard(meta, func() { meta.ManagedFields = pauseOwners(owners) })
-		if !f.labelled {
-			meta.Labels = nil
-		}
-		meta.OwnerReferences = nil
+		f.slim(meta)
 		return meta, nil
 	}
+}
+
+// slim drops of an object in a list what the handlers do not read, most of all
+// what is not ours.
+func (f *feed) slim(meta *metav1.PartialObjectMetadata) {
+	owners := meta.ManagedFields
+	meta.ManagedFields = nil
+	f.guard(meta, func() { meta.ManagedFields = pauseOwners(owners) })
+	if !f.labelled {
+		meta.Labels = nil
+	}
+	meta.OwnerReferences, meta.Finalizers = nil, nil
+	meta.Annotations = f.ours(meta.Annotations)
+}
+
+// readOfWorkloads are the annotations that the handlers of workloads read. Those
+// from which policies are made stay whole: the API server bounds them, and a
+// workload that is read has to have the same.
+func readOfWorkloads(k policy.Keys) map[string]int {
+	// One byte more, so that a record that is too long still is.
+	read := map[string]int{k.Index: record.MaxSize + 1, k.PausedAt: maxTimestamp, kind.JobCarrierKey: 0}
+	for _, key := range policyKeys(k) {
+		read[key] = math.MaxInt
+	}
+	return read
+}
+
+// maxTimestamp is more than any time takes in an annotation.
+const maxTimestamp = 100
+
+// ours returns those of the annotations that the handlers read.
+func (f *feed) ours(annotations map[string]string) (ours map[string]string) {
+	for key, value := range annotations {
+		if most, ok := f.annotations[key]; ok {
+			if len(value) > most {
+				value = strings.Clone(value[:most])
+			}
+			put(&ours, key, value)
+		}
+	}
+	return ours
 }
 
 func metadataOf(obj any) (*metav1.PartialObjectMetadata, error) {
@@ -267,9 +309,10 @@ func (e *Engine) workloadFeed(k kind.Kind, in area) *feed {
 		return reloader.Workload{Kind: k.Name, Namespace: meta.Namespace, Name: meta.Name}
 	}
 	f := e.newFeed(&feed{
-		resource: k.Resource,
-		area:     in,
-		kind:     k.Name,
+		resource:    k.Resource,
+		area:        in,
+		kind:        k.Name,
+		annotations: readOfWorkloads(e.settings.Keys),
 		seen: func(meta *metav1.PartialObjectMetadata, _ arrival, since moment) {
 			if !e.intake.selects(meta.Namespace) {
 				return

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -16,6 +17,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/kind"
+	"k8s-reloader/reloader/record"
 	"k8s-reloader/reloader/report"
 )
 
@@ -71,13 +74,85 @@ func TestAFeedHandsOnWhatTheWatchBrings(t *testing.T) {
 }
 
 func TestNothingStaysOfTheFirstListThatIsNotRead(t *testing.T) {
-	meta := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
-		Name: "a", Labels: map[string]string{"a": "1"}, Annotations: map[string]string{"a": "1"},
-		ManagedFields: []metav1.ManagedFieldsEntry{{}}, OwnerReferences: []metav1.OwnerReference{{}},
-	}}
-	got, err := new(feed).Transformer()(meta)
+	long := strings.Repeat("x", 250_000)
+	meta := func(annotations map[string]string) *metav1.PartialObjectMetadata {
+		return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+			Name: "a", Labels: map[string]string{"a": "1"}, Annotations: annotations, Finalizers: []string{"a/b"},
+			ManagedFields: []metav1.ManagedFieldsEntry{{}}, OwnerReferences: []metav1.OwnerReference{{}},
+		}}
+	}
+	e := newTestEngine(t, unreachable(t), new(told))
+	tests := map[string]struct {
+		of              *feed
+		annotations     map[string]string
+		wantAnnotations map[string]string
+	}{
+		"of a source, nothing": {
+			of: e.sourceFeed(reloader.ConfigMap, area{}), annotations: map[string]string{"a/b": long, keys.Match: "true"},
+		},
+		"of a workload, what is ours": {
+			of:              e.workloadFeed(kindOf(t, web), area{}),
+			annotations:     map[string]string{"a/b": long, keys.Auto: "true", "reloader.stakater.com/none": long},
+			wantAnnotations: map[string]string{keys.Auto: "true"},
+		},
+		"of a policy, all that a read of the workload will bring": {
+			of:              e.workloadFeed(kindOf(t, web), area{}),
+			annotations:     map[string]string{keys.ConfigMapExclude: long},
+			wantAnnotations: map[string]string{keys.ConfigMapExclude: long},
+		},
+		"of a record that is too long, enough to be so": {
+			of:              e.workloadFeed(kindOf(t, web), area{}),
+			annotations:     map[string]string{keys.Index: long},
+			wantAnnotations: map[string]string{keys.Index: long[:record.MaxSize+1]},
+		},
+		"of a carrier, that it is one": {
+			of:              e.workloadFeed(kindOf(t, web), area{}),
+			annotations:     map[string]string{kind.JobCarrierKey: long},
+			wantAnnotations: map[string]string{kind.JobCarrierKey: ""},
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := tc.of.Transformer()(meta(tc.annotations))
+			require.NoError(t, err)
+			assert.Equal(t, metav1.ObjectMeta{Name: "a", Annotations: tc.wantAnnotations}, got.(*metav1.PartialObjectMetadata).ObjectMeta)
+		})
+	}
+}
+
+// Where lists are not streamed, a feed drops what it does not read page by page,
+// and asks without a version: at version 0 the limit would be ignored.
+func TestAFeedListsInPages(t *testing.T) {
+	server := play(t, func(r request) (int, http.Header, any) {
+		list := metav1.PartialObjectMetadataList{
+			ListMeta: metav1.ListMeta{ResourceVersion: "10", Continue: "second"},
+			Items: []metav1.PartialObjectMetadata{{ObjectMeta: metav1.ObjectMeta{
+				Name: "a", Annotations: map[string]string{"a/b": "1"}, Labels: map[string]string{"a": "1"},
+			}}},
+		}
+		if strings.Contains(r.query, "continue=second") {
+			list.Continue, list.Items[0].Name = "", "b"
+		}
+		return http.StatusOK, nil, list
+	})
+	e := newTestEngine(t, server.config, new(told))
+	f := e.sourceFeed(reloader.ConfigMap, area{fields: "metadata.namespace!=a"})
+	f.labels = "a=1"
+	list, err := e.watcher.list(t.Context(), f)
 	require.NoError(t, err)
-	assert.Equal(t, metav1.ObjectMeta{Name: "a", Annotations: map[string]string{"a": "1"}}, got.(*metav1.PartialObjectMetadata).ObjectMeta)
+	assert.Equal(t, &metav1.PartialObjectMetadataList{
+		ListMeta: metav1.ListMeta{ResourceVersion: "10"},
+		Items: []metav1.PartialObjectMetadata{
+			{ObjectMeta: metav1.ObjectMeta{Name: "a"}}, {ObjectMeta: metav1.ObjectMeta{Name: "b"}},
+		},
+	}, list)
+	var queries []string
+	for _, r := range server.requests {
+		queries = append(queries, r.query)
+		assert.Equal(t, metadataList, r.header.Get("Accept"))
+	}
+	const selected = "fieldSelector=metadata.namespace%21%3Da&labelSelector=a%3D1&limit=500"
+	assert.Equal(t, []string{selected, "continue=second&" + selected}, queries)
 }
 
 func TestAListTellsWhatIsGone(t *testing.T) {
@@ -219,7 +294,7 @@ func TestANewPatternTakesNothingFromWhatIsDue(t *testing.T) {
 	require.NoError(t, e.searchShelf(t.Context(), on))
 	require.Empty(t, e.ledger.due(worker))
 	items = []corev1.ConfigMap{configMapObject("app-a", "20", "2")}
-	require.NoError(t, e.lookAt(t.Context(), configMap("app-a"), &items[0]))
+	require.NoError(t, e.lookAt(t.Context(), configMap("app-a"), e.digest(&items[0])))
 	require.Equal(t, []reloader.Source{configMap("app-a")}, sourcesOf(e.ledger.due(worker)))
 
 	e.intake.observe(worker, named.with(func(a *app) { a.annotations[keys.ConfigMapNamed] = "app-.*,web-.*" }).recorded(t).meta(), at(30))
@@ -335,8 +410,8 @@ func TestALateListTakesNothingBack(t *testing.T) {
 
 	// Meanwhile one was read in a newer version, and one that has just come.
 	newer, late := configMapObject("app-000", "12", "2"), configMapObject("app-003", "12", "1")
-	require.NoError(t, e.lookAt(t.Context(), configMap("app-000"), &newer))
-	require.NoError(t, e.lookAt(t.Context(), configMap("app-003"), &late))
+	require.NoError(t, e.lookAt(t.Context(), configMap("app-000"), e.digest(&newer)))
+	require.NoError(t, e.lookAt(t.Context(), configMap("app-003"), e.digest(&late)))
 	require.Equal(t, []reloader.Source{configMap("app-000"), configMap("app-003")}, sourcesOf(e.ledger.due(web)))
 
 	require.ErrorIs(t, e.searchShelf(t.Context(), shelfOf(settings)), errOutdated)

@@ -12,14 +12,13 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 )
 
 // watcher runs feeds. It is safe for concurrent use.
 type watcher struct {
-	client    metadata.Interface
+	client    *client
 	discovery *discovery
 	refusals  *refusals
 	// interval is the time between two attempts at what is forbidden.
@@ -33,26 +32,40 @@ func (w *watcher) run(ctx context.Context, f *feed) {
 	if mayBeMissing(f.resource) && !w.await(ctx, f, false, f.absent) {
 		return
 	}
-	resource := w.client.Resource(f.resource).Namespace(f.area.namespace)
+	resource := w.client.metadata.Resource(f.resource).Namespace(f.area.namespace)
 	narrow := func(options *metav1.ListOptions) {
 		options.LabelSelector, options.FieldSelector = f.labels, f.area.fields
 	}
 	lw := cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-			narrow(&options)
-			return ask(ctx, w, f, "list", func() (runtime.Object, error) { return resource.List(ctx, options) })
+		ListWithContextFunc: func(ctx context.Context, _ metav1.ListOptions) (runtime.Object, error) {
+			return ask(ctx, w, f, "list", func() (runtime.Object, error) { return w.list(ctx, f) })
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			narrow(&options)
 			return ask(ctx, w, f, "watch", func() (watch.Interface, error) { return resource.Watch(ctx, options) })
 		},
-	}, w.client)
+	}, w.client.metadata)
 	r := cache.NewReflectorWithOptions(lw, &metav1.PartialObjectMetadata{}, f, cache.ReflectorOptions{
 		Logger:          &w.log,
 		Name:            "engine",
 		TypeDescription: f.resource.Resource,
 	})
 	r.RunWithContext(ctx)
+}
+
+// list lists for a feed, where lists are not streamed. A reflector would have
+// the whole of it decoded in memory before anything of it is dropped.
+func (w *watcher) list(ctx context.Context, f *feed) (*metav1.PartialObjectMetadataList, error) {
+	list := new(metav1.PartialObjectMetadataList)
+	version, err := w.client.metadataOf(ctx, f.resource, f.area, f.labels, func(meta *metav1.PartialObjectMetadata) {
+		f.slim(meta)
+		list.Items = append(list.Items, *meta)
+	})
+	if err != nil {
+		return nil, err
+	}
+	list.ResourceVersion = version
+	return list, nil
 }
 
 // ask makes a request for a feed, and makes it again for as long as nobody

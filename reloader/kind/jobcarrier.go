@@ -41,6 +41,9 @@ type JobCarrier struct {
 	note   note
 }
 
+// JobCarrierKey is the annotation that makes a Job a carrier.
+const JobCarrierKey = jobCarrierAnnotation
+
 // IsJobCarrier reports whether a Job is one, by its metadata alone.
 func IsJobCarrier(meta metav1.Object) bool {
 	_, ok := meta.GetAnnotations()[jobCarrierAnnotation]

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 
@@ -33,29 +32,6 @@ func (k Kind) Read(raw []byte) (*Manifest, error) {
 		m.Raw.Template = within(raw, strings.Split(m.TemplatePath, ".")...)
 	}
 	return m, nil
-}
-
-// ReadList calls visit for each item of the JSON of a list, one in memory at a
-// time, and returns what the next part of the list continues from; empty if
-// there is none.
-func (k Kind) ReadList(raw []byte, visit func(*Manifest)) (next string, err error) {
-	var list struct {
-		metav1.ListMeta `json:"metadata"`
-
-		Items []json.RawMessage `json:"items"`
-	}
-	if err := json.Unmarshal(raw, &list); err != nil {
-		return "", fmt.Errorf("decode a list of %ss: %w", k.Name, withoutInput(err))
-	}
-	for i, item := range list.Items {
-		m, err := k.Read(item)
-		if err != nil {
-			return "", err
-		}
-		list.Items[i] = nil
-		visit(m)
-	}
-	return list.Continue, nil
 }
 
 // within returns the value at a path of members of a JSON object, as it stands;
