@@ -54,11 +54,13 @@ func (l *lines) call(w reloader.Workload, now time.Time, free int, room func(nam
 			if place >= room(namespace) {
 				continue
 			}
-			l.skip(namespace, place, now)
-			line := l.of[namespace]
-			if len(line) == 0 {
-				turn-- // its line is closed
+			if l.skip(namespace, place, now) {
+				// A place was kept for nothing: that was its turn.
+				l.hadTurn(namespace)
+				turn--
+				continue
 			}
+			line := l.of[namespace]
 			if place >= len(line) {
 				continue
 			}
@@ -79,11 +81,13 @@ func (l *lines) call(w reloader.Workload, now time.Time, free int, room func(nam
 }
 
 // skip takes those out of a line, from a place on, that have stopped asking, up
-// to the first that has not.
-func (l *lines) skip(namespace string, place int, now time.Time) {
+// to the first that has not, and reports whether there was one.
+func (l *lines) skip(namespace string, place int, now time.Time) (skipped bool) {
 	for line := l.of[namespace]; place < len(line) && now.Sub(l.asked[line[place]]) > linePatience; line = l.of[namespace] {
 		l.leave(namespace, place)
+		skipped = true
 	}
+	return skipped
 }
 
 // leave takes the one at a place out of its line.
@@ -111,6 +115,9 @@ func (l *lines) hadTurn(namespace string) {
 // sweep forgets those that have stopped asking.
 func (l *lines) sweep(now time.Time) {
 	for namespace, line := range l.of {
+		if now.Sub(l.asked[line[0]]) > linePatience {
+			l.hadTurn(namespace)
+		}
 		l.of[namespace] = slices.DeleteFunc(line, func(w reloader.Workload) bool {
 			gone := now.Sub(l.asked[w]) > linePatience
 			if gone {
