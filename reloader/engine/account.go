@@ -58,6 +58,10 @@ type account struct {
 	// newcomers have brought the source in at that moment and wait for the
 	// first look at it.
 	newcomers map[reloader.Workload]moment
+	// behind is the version that was known of the source when the start went on
+	// without a look at it; 0 if it did not. What has been written since is a
+	// change.
+	behind uint64
 	// awaited counts how often the first look has waited for an event.
 	awaited int
 }
@@ -117,6 +121,14 @@ func (a *account) had(since moment, untouched bool) fingerprint.Fingerprint {
 		return ""
 	}
 	return a.current
+}
+
+// leftBehind returns behind, or 0 if there is content to compare with.
+func (a *account) leftBehind() uint64 {
+	if a.current != "" {
+		return 0
+	}
+	return a.behind
 }
 
 // turn notes whether a look has shown other content.

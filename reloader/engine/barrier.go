@@ -113,8 +113,6 @@ func (e *Engine) firstLooks() func() bool {
 					return false
 				}
 				e.log.Info("cannot be read; the start goes on without it, and it is tried again slowly", "source", next.source.String())
-				m, _ := e.matches(next.source)
-				e.ledger.unreadable(next.source, e.index.Dependents(next.source, m, nil))
 			}
 			waiting = waiting[1:]
 		}
@@ -154,19 +152,30 @@ func (l *ledger) waits(look firstLook) bool {
 	return false
 }
 
-// unreadable notes that a start goes on without a source: what is written to it
-// from now on is a change for those who depend on it, although nobody knows what
-// it was before.
-func (l *ledger) unreadable(s reloader.Source, dependents []reloader.Workload) {
+// goOn ends the start: it has not waited for sources that keep failing, or whose
+// patterns have yet to be tried.
+func (e *Engine) goOn() {
+	for _, class := range e.ledger.leaveBehind() {
+		// What pods have of a class is in memory, whoever depends on it.
+		e.ledger.look(class, e.rotations.content(class), func() []reloader.Workload { return nil })
+	}
+}
+
+// leaveBehind notes that a start goes on without the sources that have not been
+// looked at: what is written to them from now on is a change for those who depend
+// on them, although nobody knows what was there before. It returns those that are
+// classes, which have no versions to go by.
+func (l *ledger) leaveBehind() (classes []reloader.Source) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a := l.sources[s]
-	if a == nil || a.read || a.current != "" || a.heard == 0 || s.Kind == reloader.SecretProviderClass {
-		return
-	}
-	for _, w := range dependents {
-		if _, known := a.newcomers[w]; !known {
-			put(&a.newcomers, w, moment{version: a.heard})
+	for s, a := range l.sources {
+		switch {
+		case a.read || a.current != "":
+		case s.Kind == reloader.SecretProviderClass:
+			classes = append(classes, s)
+		default:
+			a.behind = a.heard
 		}
 	}
+	return classes
 }

@@ -123,6 +123,7 @@ func TestAStartGoesOnWithoutASourceThatKeepsFailing(t *testing.T) {
 	assert.True(t, read())
 	e.intake.observe(worker, newApp(worker).recorded(t).meta(), at(50))
 	assert.True(t, read(), "who comes during the start is not waited for")
+	e.goOn()
 
 	broken = false
 	c.Step(lastRetry)

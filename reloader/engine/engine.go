@@ -247,6 +247,7 @@ func (e *Engine) lead(ctx context.Context) {
 	if !e.until(ctx, e.firstLooks(), "sources") {
 		return
 	}
+	e.goOn()
 	if e.checkpoint != nil {
 		// What was adopted is a promise from now on: a change that comes right
 		// after is compared with it, even by another engine.

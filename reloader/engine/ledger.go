@@ -209,9 +209,9 @@ func (l *ledger) look(s reloader.Source, c content, dependents func() []reloader
 	if !c.absent && c.version < a.floor() {
 		return nil, true
 	}
-	first, wasAbsent, newcomers := !a.read, a.absent, a.newcomers
+	first, wasAbsent, newcomers, behind := !a.read, a.absent, a.newcomers, a.leftBehind()
 	l.lookedAt(s, a)
-	a.absent, a.newcomers, a.awaited = c.absent, nil, 0
+	a.absent, a.newcomers, a.awaited, a.behind = c.absent, nil, 0, 0
 	a.unselected = a.unselected && c.absent
 	c, counts := l.counted(s, a, c)
 	if !counts {
@@ -229,13 +229,13 @@ func (l *ledger) look(s reloader.Source, c content, dependents func() []reloader
 		a.current, a.written = c.fingerprint, c.written
 	}
 	a.turn(changed)
-	if changed || len(newcomers) > 0 {
+	if changed || len(newcomers) > 0 || behind > 0 {
 		for _, w := range dependents() {
-			since, isNew := newcomers[w]
+			since, isNew := broughtIn(w, newcomers, behind)
 			if isNew {
 				put(&a.applied, w, a.had(since, c.untouched))
 			}
-			if d := l.workloads[w]; d != nil && (changed || isNew) && want(d, w, s, a) {
+			if (changed || isNew) && l.wantsLocked(w, s, a) {
 				overdue = append(overdue, w)
 			}
 		}
@@ -243,6 +243,22 @@ func (l *ledger) look(s reloader.Source, c content, dependents func() []reloader
 	a.broken = false
 	l.closeIfSettled(s, a)
 	return overdue, false
+}
+
+// broughtIn returns since when what has been written to a source is a change for w
+// at the first look: since w has brought it in, or the start has gone on without it.
+// It reports false if what is found counts as what w has.
+func broughtIn(w reloader.Workload, newcomers map[reloader.Workload]moment, behind uint64) (since moment, isNew bool) {
+	if since, isNew = newcomers[w]; isNew || behind == 0 {
+		return since, isNew
+	}
+	return moment{version: behind}, true
+}
+
+// wantsLocked reports whether w waits for s now. l.mu is held.
+func (l *ledger) wantsLocked(w reloader.Workload, s reloader.Source, a *account) bool {
+	d := l.workloads[w]
+	return d != nil && want(d, w, s, a)
 }
 
 // due returns what w has yet to get, in a fixed order.

@@ -72,6 +72,7 @@ func TestPatternsOfATenantDelayNobodyElse(t *testing.T) {
 	assert.True(t, e.matching.waits("evil"))
 	assert.True(t, e.ledger.allReadBut(e.matching.waits), "a start does not wait for it")
 	assert.False(t, e.ledger.allRead())
+	e.goOn()
 
 	_, known := e.matches(reloader.Source{Kind: reloader.ConfigMap, Namespace: "shop", Name: "settings"})
 	assert.True(t, known, "others go on")
@@ -86,5 +87,26 @@ func TestPatternsOfATenantDelayNobodyElse(t *testing.T) {
 	assert.Contains(t, drain(e.queues.sources), long, "it is not lost")
 	m, known := e.matches(long)
 	require.True(t, known)
-	assert.Len(t, e.index.Dependents(long, m, nil), 150)
+	dependents := e.index.Dependents(long, m, nil)
+	require.Len(t, dependents, 150)
+
+	// It has been written while it waited, after the start.
+	e.ledger.news(long, 7)
+	due, first := e.ledger.take(long)
+	require.True(t, due && first)
+	overdue, _ := e.ledger.look(long, written(7, "new"), func() []reloader.Workload { return dependents })
+	assert.Len(t, overdue, 150, "the change is not taken for what was there at the start")
+}
+
+func TestASourceThatWaitedUnchangedReloadsNothing(t *testing.T) {
+	e := newTestEngine(t, unreachable(t), new(told))
+	e.intake.observe(web, newApp(web).recorded(t).meta(), moment{})
+	e.ledger.news(settings, 5)
+	e.goOn()
+	e.ledger.take(settings)
+	dependents := func() []reloader.Workload { return []reloader.Workload{web} }
+	overdue, _ := e.ledger.look(settings, written(5, "a"), dependents)
+	assert.Empty(t, overdue)
+	overdue, _ = e.ledger.look(settings, written(6, "b"), dependents)
+	assert.Equal(t, []reloader.Workload{web}, overdue)
 }
