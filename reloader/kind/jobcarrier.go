@@ -5,6 +5,7 @@ import (
 	"errors"
 	"regexp"
 	"slices"
+	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -81,7 +82,7 @@ const maxNote = 256 << 10
 // reports false for what no engine has made: unknown kinds, and names that no
 // object has.
 func parseNote(text string) (n note, ok bool) {
-	if len(text) > maxNote || json.Unmarshal([]byte(text), &n) != nil {
+	if len(text) > maxNote || strings.Count(text, "{") > maxObjects || json.Unmarshal([]byte(text), &n) != nil {
 		return note{}, false
 	}
 	if n.UID == "" || !canExist(n.Name) || len(n.Sources) == 0 {

@@ -15,6 +15,12 @@ import (
 // one object share 256 KiB.
 const MaxSize = 64 << 10
 
+// maxBraces bounds the objects that are decoded. The shortest reference has 30
+// bytes, so that a record of MaxSize has at most 2,200, and the patterns of a
+// template may have some more; empty references, at two hundred times their length
+// in memory, would be 21,000.
+const maxBraces = 6_000
+
 // What is wrong with a record that cannot be encoded or decoded. Errors of
 // Encode and Decode wrap one of them.
 var (
@@ -60,6 +66,9 @@ func Decode(s string) (Record, error) {
 	// The version first: the text of a later one may look quite different.
 	if version, ok := versionOf(s); ok && !known(version) {
 		return Record{}, fmt.Errorf("%w: %d", ErrVersion, version)
+	}
+	if strings.Count(s, "{") > maxBraces {
+		return Record{}, ErrMalformed
 	}
 	decoder := json.NewDecoder(strings.NewReader(s))
 	decoder.DisallowUnknownFields()

@@ -2,6 +2,7 @@ package record_test
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -241,4 +242,18 @@ func FuzzDecode(f *testing.F) {
 		require.NoError(t, err)
 		assert.Equal(t, text, again)
 	})
+}
+
+func TestDecodeIsBoundedInMemory(t *testing.T) {
+	for name, entry := range map[string]string{"references": "{},", "their keys": `{"y":[]},`} {
+		t.Run(name, func(t *testing.T) {
+			text := `{"v":2,"r":[` + strings.Repeat(entry, (record.MaxSize-100)/len(entry)) + `{}]}`
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err := record.Decode(text)
+			runtime.ReadMemStats(&after)
+			require.ErrorIs(t, err, record.ErrMalformed)
+			assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(16*len(text)))
+		})
+	}
 }
