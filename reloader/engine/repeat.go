@@ -39,10 +39,7 @@ func (e *Engine) payInherited(ctx context.Context, k kind.Kind, w reloader.Workl
 		return err
 	}
 	e.attempts.compare(w)
-	// With a mark of the other strategy in place, a variable of older content
-	// starts pods by its removal.
-	_, other := m.Template.Annotations[e.settings.Keys.LastReloadedFrom]
-	if m.Meta.UID != to.uid || !change.MarkedIn(m.Template) || e.strategy == kind.EnvVars && other {
+	if m.Meta.UID != to.uid || !change.MarkedIn(m.Template) {
 		return nil
 	}
 	e.ledger.paid(w, debts)
