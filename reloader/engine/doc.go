@@ -7,9 +7,11 @@
 //     (feeds.go, which there are; watcher.go, discovery.go, refusals.go, what
 //     is not served or forbidden; namespaces.go, those that labels select)
 //   - intake.go: a workload's references, from its index record if that may be
-//     trusted, else from one read of the workload (resolve.go)
+//     trusted, else from one read of the workload (resolve.go; scaled.go, what a
+//     write to the subresource scale leaves valid)
 //   - sources.go: one read of a source that changed, its fingerprint (matching.go,
-//     which patterns match it, within a budget per namespace; lifecycle.go, its beginning and end; legacy.go, the marks of Reloader 1)
+//     which patterns match it, within a budget per namespace; lifecycle.go, its
+//     beginning and end; legacy.go, the marks of Reloader 1)
 //   - classes.go: what pods report of a SecretProviderClass (podstatus.go, the
 //     reports; rotation.go, which content is the present one; started.go, whose
 //     pods have started with it)
@@ -23,7 +25,9 @@
 //     the ways of carrying it out; replace.go, Jobs, with exchange.go and
 //     carriers.go; jobcarriers.go, of engines before; lenders.go, borrowed
 //     templates; call.go, a webhook instead; attempts.go, when the answer is
-//     lost; fence.go, when the lease is)
+//     lost; fence.go, when the lease is; marks.go, what it writes; repeat.go and
+//     upgrade.go, what an engine before has done already; toolarge.go, a workload
+//     that has no room for it)
 //   - limits.go, rollouts.go (lines.go), rivals.go, pause.go (pauses.go): who has
 //     to wait
 //   - queues.go, backoff.go, failures.go, states.go: whose turn it is, and when
@@ -41,8 +45,8 @@
 // Queues of keys join them (queues.go): namespaces that join, workloads to
 // resolve, sources to read, workloads to reload, carriers of Jobs that are being
 // replaced, workloads to be told of faults. Whatever fails goes back to its queue
-// and holds up nothing else. client.go reads and writes for them; key.go gets
-// the fingerprint key before all that.
+// and holds up nothing else. client.go reads and writes for them, in the bounds
+// of package answer; key.go gets the fingerprint key before all that.
 //
 // It decides nothing: which changes matter is package policy's to say, how a
 // kind is patched package kind's, and who is told package report's.
