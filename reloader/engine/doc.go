@@ -6,6 +6,7 @@
 //   - watch.go: metadata-only watches; their handlers do look-ups, no I/O
 //     (feeds.go, which there are; watcher.go, discovery.go, refusals.go, what
 //     is not served or forbidden; namespaces.go, those that labels select)
+//   - parsed.go: what annotations say, worked out under no lock
 //   - intake.go: a workload's references, from its index record if that may be
 //     trusted, else from one read of the workload (resolve.go; scaled.go, what a
 //     write to the subresource scale leaves valid)

@@ -8,14 +8,12 @@ import (
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/kind"
-	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/report"
 )
 
 // judge has those told who have annotations that cannot be used, once for the
 // same faults. in.mu is held.
-func (in *intake) judge(w reloader.Workload, t *tracked, annotations map[string]string) {
-	faults := policy.Faults(w.Kind, annotations, t.annotations, in.settings)
+func (in *intake) judge(w reloader.Workload, t *tracked, faults []reloader.Problem) {
 	if slices.Equal(faults, t.faults) {
 		return
 	}

@@ -30,6 +30,8 @@ type intake struct {
 	ledger   *ledger
 	queues   *queues
 	seed     maphash.Seed
+	// parse works out what annotations say. It is called under no lock.
+	parse func(reloader.WorkloadKind, annotationSet, policy.Settings) parsed
 
 	// moving is true once a workload with marks of Reloader 1 was read.
 	moving atomic.Bool
@@ -94,6 +96,7 @@ func newIntake(s policy.Settings, window time.Duration, x *index.Index, l *ledge
 		ledger:    l,
 		queues:    q,
 		seed:      maphash.MakeSeed(),
+		parse:     parseAnnotations,
 		workloads: map[reloader.Workload]*tracked{},
 	}
 }
@@ -102,50 +105,88 @@ func newIntake(s policy.Settings, window time.Duration, x *index.Index, l *ledge
 // has come in at or after since; the zero moment means before we looked. It
 // reports whether w has a record that was made with other annotation keys.
 func (in *intake) observe(w reloader.Workload, meta metav1.Object, since moment) (otherKeys bool) {
-	keys := in.hash(meta.GetAnnotations())
+	o := observation{Object: meta, keys: in.hash(meta.GetAnnotations())}
+	var text string
+	text, o.carries = meta.GetAnnotations()[in.settings.Keys.Index]
+	for open := in.compare(w, &o); open; {
+		if !o.decoded {
+			o.record, o.misfit = trusted(text, meta, in.settings.Keys)
+			o.writes, o.decoded = in.writesOf(meta), true
+		}
+		switch {
+		case o.misfit == nil:
+			o.says = in.parse(w.Kind, annotationSet{meta.GetAnnotations(), o.record.Annotations}, in.settings)
+		case o.active:
+			o.says = in.parse(w.Kind, annotationSet{meta.GetAnnotations(), o.template}, in.settings)
+		}
+		otherKeys, open = in.note(w, &o, since)
+	}
+	return otherKeys
+}
+
+// compare reports whether an event brings something new of w.
+func (in *intake) compare(w reloader.Workload, o *observation) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if _, ok := in.selection.lets(w, moment{}); !ok {
+		return false
+	}
+	t := in.workloads[w]
+	if t == nil || t.uid != o.GetUID() {
+		return true
+	}
+	t.carries = o.carries
+	o.active, o.template = t.active, t.annotations
+	return !o.isKnown(t)
+}
+
+// note is observe for an event whose annotations have been read. It reports
+// whether they have to be read again, because what is known of w has changed
+// meanwhile.
+func (in *intake) note(w reloader.Workload, o *observation, since moment) (otherKeys, again bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	since, ok := in.selection.lets(w, since)
-	return ok && in.note(w, meta, keys, since)
-}
-
-// note is observe for a workload that is let in. in.mu is held.
-func (in *intake) note(w reloader.Workload, meta metav1.Object, keys uint64, since moment) (otherKeys bool) {
+	if !ok {
+		return false, false
+	}
 	t := in.workloads[w]
-	if t != nil && t.uid != meta.GetUID() {
+	if t != nil && t.uid != o.GetUID() {
 		in.drop(w, t)
 		t = nil
 	}
 	if t == nil {
-		t = &tracked{uid: meta.GetUID(), born: meta.GetCreationTimestamp().Time}
+		t = &tracked{uid: o.GetUID(), born: o.GetCreationTimestamp().Time}
 		in.workloads[w] = t
 		in.unresolved++
 	}
-	text, carries := meta.GetAnnotations()[in.settings.Keys.Index]
-	t.carries = carries
-	generation := meta.GetGeneration()
-	if t.resolved && t.generation == generation && t.keys == keys {
-		return false
+	t.carries = o.carries
+	if o.isKnown(t) {
+		return false, false
 	}
+	generation := o.GetGeneration()
 	written := t.writes
 	if t.generation != generation {
-		written = in.writesOf(meta)
+		written = o.writes
 	}
-	sameTemplate := t.resolved && t.active &&
-		(t.generation == generation || scaled(t, generation, written) || t.expected == generation || t.generation < generation && generation <= t.made)
+	sameTemplate := hasKnownTemplate(t, generation, written)
+	if o.misfit != nil && sameTemplate && !o.says.covers(t) {
+		o.active, o.template = true, t.annotations
+		return false, true
+	}
 	if t.resolved || t.generation == 0 {
 		t.since = since
 	}
 	if generation < t.generation {
 		t.made = 0 // restored from a backup: what follows may be anybody's
 	}
-	t.generation, t.keys, t.writes = generation, keys, written
-	switch rec, err := trusted(text, meta, in.settings.Keys); {
-	case err == nil:
-		in.admit(w, t, meta.GetAnnotations(), rec)
+	t.generation, t.keys, t.writes = generation, o.keys, written
+	switch {
+	case o.misfit == nil:
+		in.admit(w, t, o.says, o.record)
 	case sameTemplate:
 		entry, _ := in.index.Get(w)
-		in.admit(w, t, meta.GetAnnotations(), record.Record{
+		in.admit(w, t, o.says, record.Record{
 			Version:     t.version,
 			Template:    t.template,
 			Container:   t.container,
@@ -159,9 +200,16 @@ func (in *intake) note(w reloader.Workload, meta metav1.Object, keys uint64, sin
 			in.unresolved++
 		}
 		in.queues.resolve.Add(w)
-		return errors.Is(err, record.MisfitKeys)
+		return errors.Is(o.misfit, record.MisfitKeys), false
 	}
-	return false
+	return false, false
+}
+
+// hasKnownTemplate reports whether what is in the index of a workload is right for
+// another generation, too.
+func hasKnownTemplate(t *tracked, generation int64, now writes) bool {
+	return t.resolved && t.active &&
+		(t.generation == generation || scaled(t, generation, now) || t.expected == generation || t.generation < generation && generation <= t.made)
 }
 
 // trusted decodes an index record and returns it if it was made for the state
@@ -198,21 +246,25 @@ func claimed(meta metav1.Object, key string) bool {
 // answered what was open: a read of another state than the last event's does
 // not, and the event of that state comes.
 func (in *intake) supply(m *kind.Manifest) bool {
-	rec := in.recordOf(m)
-	keys := in.hash(m.Meta.Annotations)
-	w := m.Workload()
+	w, rec, says, keys := in.readOf(m)
+	legacy := legacyMarksOf(m.Template, in.settings.Keys)
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	t := in.workloads[w]
 	if t == nil || t.uid != m.Meta.UID || t.generation != m.Meta.Generation || t.keys != keys {
 		return false
 	}
-	in.admit(w, t, m.Meta.Annotations, rec)
-	t.legacy = legacyMarksOf(m.Template, in.settings.Keys)
-	if len(t.legacy) > 0 {
+	in.admit(w, t, says, rec)
+	if t.legacy = legacy; len(legacy) > 0 {
 		in.moving.Store(true)
 	}
 	return true
+}
+
+// readOf works out what a workload that was read has to say.
+func (in *intake) readOf(m *kind.Manifest) (w reloader.Workload, rec record.Record, says parsed, keys uint64) {
+	w, rec = m.Workload(), in.recordOf(m)
+	return w, rec, in.parse(w.Kind, annotationSet{m.Meta.Annotations, rec.Annotations}, in.settings), in.hash(m.Meta.Annotations)
 }
 
 // recordOf works out what the record of a workload that was read should say.
@@ -235,9 +287,7 @@ func (in *intake) hashOf(m *kind.Manifest) string {
 // reports whether the index had it wrong. What is not resolved, or has changed
 // since the last event, is left to its event.
 func (in *intake) verify(m *kind.Manifest) bool {
-	rec := in.recordOf(m)
-	keys := in.hash(m.Meta.Annotations)
-	w := m.Workload()
+	w, rec, says, keys := in.readOf(m)
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	t := in.workloads[w]
@@ -246,26 +296,23 @@ func (in *intake) verify(m *kind.Manifest) bool {
 	}
 	before, _ := in.index.Get(w)
 	wasActive := t.active
-	in.admit(w, t, m.Meta.Annotations, rec)
+	in.admit(w, t, says, rec)
 	after, _ := in.index.Get(w)
 	return wasActive != t.active || !reflect.DeepEqual(before.References, after.References)
 }
 
-// admit brings the index and the ledger up to what the record says. in.mu is
-// held.
-func (in *intake) admit(w reloader.Workload, t *tracked, annotations map[string]string, rec record.Record) {
-	pol := policy.Parse(annotations, rec.Annotations, in.settings)
+// admit brings the index and the ledger up to what the annotations and the record
+// say. in.mu is held.
+func (in *intake) admit(w reloader.Workload, t *tracked, says parsed, rec record.Record) {
+	pol := says.policy
 	// Created, or its template changed. Two versions of a record have two texts
 	// for one template: then it is not known, and what is due stays due.
 	restarted := t.template != rec.Template && (t.version == 0 || t.version == rec.Version)
-	t.window = -1
-	if window, ok := policy.Window(annotations, in.settings.Keys); ok {
-		t.window = window
-	}
+	t.window = says.window
 	t.version, t.template, t.container, t.annotations = rec.Version, rec.Template, rec.Container, rec.Annotations
 	t.byPlace = rec.ByPlace
 	t.legacy = nil
-	in.judge(w, t, annotations)
+	in.judge(w, t, says.faults)
 	if !t.resolved {
 		t.resolved = true
 		in.unresolved--

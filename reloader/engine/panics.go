@@ -109,6 +109,10 @@ func (e *Engine) workloadBroke(w reloader.Workload, meta metav1.Object) {
 // broke notes that nothing that is known of w is sure. meta is of the newest
 // event; nil is the one that is known.
 func (in *intake) broke(w reloader.Workload, meta metav1.Object) {
+	var keys uint64
+	if meta != nil {
+		keys = in.hash(meta.GetAnnotations())
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	t := in.workloads[w]
@@ -120,7 +124,7 @@ func (in *intake) broke(w reloader.Workload, meta metav1.Object) {
 		in.workloads[w] = t
 	}
 	if meta != nil {
-		t.uid, t.generation, t.keys = meta.GetUID(), meta.GetGeneration(), in.hash(meta.GetAnnotations())
+		t.uid, t.generation, t.keys = meta.GetUID(), meta.GetGeneration(), keys
 	}
 	if t.resolved {
 		t.resolved = false
