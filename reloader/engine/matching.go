@@ -9,6 +9,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/engine/internal/fair"
 	"k8s-reloader/reloader/index"
 )
 
@@ -40,7 +41,7 @@ type matchingShare struct {
 	left int
 	at   time.Time
 	// waiting sources, in the order in which they came, each once.
-	waiting []reloader.Source
+	waiting fair.FIFO[reloader.Source]
 	queued  map[reloader.Source]struct{}
 }
 
@@ -57,13 +58,28 @@ func (m *matching) allowance(namespace string) int {
 	if share == nil {
 		return mostSteps
 	}
+	m.earnLocked(namespace, share)
+	return share.left
+}
+
+// earnLocked adds what a namespace may spend for the time that has passed, and
+// forgets it if it may spend all there is.
+func (m *matching) earnLocked(namespace string, share *matchingShare) {
 	now := m.clock.Now()
 	earned := min(max(now.Sub(share.at), 0), time.Hour).Seconds() * stepsPerSecond
 	share.left, share.at = min(share.left+int(earned), mostSteps), now
-	if share.left == mostSteps && len(share.waiting) == 0 {
+	if share.left == mostSteps && share.waiting.Len() == 0 {
 		delete(m.namespaces, namespace)
 	}
-	return share.left
+}
+
+// sweep forgets the namespaces that have not spent anything for a while.
+func (m *matching) sweep() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for namespace, share := range m.namespaces {
+		m.earnLocked(namespace, share)
+	}
 }
 
 // spend notes that the namespace has taken steps.
@@ -88,7 +104,7 @@ func (m *matching) wait(s reloader.Source) {
 		return
 	}
 	put(&share.queued, s, struct{}{})
-	share.waiting = append(share.waiting, s)
+	share.waiting.Push(s)
 }
 
 // head returns the source of the namespace that has waited longest.
@@ -96,10 +112,10 @@ func (m *matching) head(namespace string) (reloader.Source, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	share := m.namespaces[namespace]
-	if share == nil || len(share.waiting) == 0 {
+	if share == nil || share.waiting.Len() == 0 {
 		return reloader.Source{}, false
 	}
-	return share.waiting[0], true
+	return share.waiting.Head(), true
 }
 
 // done takes the head of the namespace out.
@@ -107,9 +123,9 @@ func (m *matching) done(namespace string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	share := m.shareLocked(namespace)
-	delete(share.queued, share.waiting[0])
-	if share.waiting = share.waiting[1:]; len(share.waiting) == 0 {
-		share.waiting, share.queued = nil, nil
+	delete(share.queued, share.waiting.Pop())
+	if share.waiting.Len() == 0 {
+		share.queued = nil
 	}
 }
 

@@ -31,6 +31,21 @@ func TestMatchingHasABudget(t *testing.T) {
 	assert.Empty(t, m.namespaces, "who has spent nothing for long is forgotten")
 }
 
+func TestNothingStaysOfANamespaceThatSpentSomething(t *testing.T) {
+	clock := clocktesting.NewFakePassiveClock(time.Unix(0, 0))
+	m := newMatching(clock)
+	for i := range 1_000 {
+		m.spend(fmt.Sprint("ns-", i), 1_000)
+	}
+	m.wait(reloader.Source{Namespace: "waits", Name: "1"})
+	m.sweep()
+	assert.Len(t, m.namespaces, 1_001, "what was spent counts for a while")
+	clock.SetTime(clock.Now().Add(time.Minute))
+	m.sweep()
+	assert.Len(t, m.namespaces, 1)
+	assert.True(t, m.waits("waits"))
+}
+
 func TestASourceWaitsOnce(t *testing.T) {
 	m := newMatching(clocktesting.NewFakePassiveClock(time.Unix(0, 0)))
 	one, two := reloader.Source{Namespace: "a", Name: "1"}, reloader.Source{Namespace: "a", Name: "2"}

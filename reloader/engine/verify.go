@@ -45,6 +45,7 @@ func (e *Engine) sweep(ctx context.Context) {
 	e.ledger.sweep(e.index.Depended)
 	e.limits.sweep()
 	e.queues.sweep()
+	e.matching.sweep()
 	e.births.forget()
 	e.tidy(ctx)
 }

@@ -1,17 +1,20 @@
 package fair
 
-// fifo is a queue that uses its memory again, and gives it back after it was long.
-type fifo[T any] struct {
+// FIFO is a queue that uses its memory again, and gives it back after it was long.
+// The zero FIFO is empty. It is not safe for concurrent use.
+type FIFO[T any] struct {
 	items []T
 	head  int
 }
 
-// keptRoom is how much room an empty fifo keeps.
+// keptRoom is how much room an empty FIFO keeps.
 const keptRoom = 64
 
-func (f *fifo[T]) len() int { return len(f.items) - f.head }
+// Len returns how many items there are.
+func (f *FIFO[T]) Len() int { return len(f.items) - f.head }
 
-func (f *fifo[T]) push(item T) {
+// Push adds an item at the end.
+func (f *FIFO[T]) Push(item T) {
 	if f.head > 0 && len(f.items) == cap(f.items) && f.head >= len(f.items)/2 {
 		// At least half of it is free: moving costs less than it has saved.
 		n := copy(f.items, f.items[f.head:])
@@ -21,7 +24,11 @@ func (f *fifo[T]) push(item T) {
 	f.items = append(f.items, item)
 }
 
-func (f *fifo[T]) pop() T {
+// Head returns the first item. There must be one.
+func (f *FIFO[T]) Head() T { return f.items[f.head] }
+
+// Pop takes the first item out. There must be one.
+func (f *FIFO[T]) Pop() T {
 	item := f.items[f.head]
 	clear(f.items[f.head : f.head+1])
 	f.head++

@@ -15,7 +15,7 @@ type Order[K comparable] struct {
 	mu     sync.Mutex // guards everything below
 	groups map[string]*group[K]
 	// turns are the groups of which a key may be handed out, the next one first.
-	turns fifo[*group[K]]
+	turns FIFO[*group[K]]
 	// waiting counts the keys of all groups.
 	waiting int
 	spare   []*group[K]
@@ -24,7 +24,7 @@ type Order[K comparable] struct {
 // group is what waits and what is in work of one group. It is kept for as long
 // as there is either.
 type group[K comparable] struct {
-	keys    fifo[K]
+	keys    FIFO[K]
 	working int
 	// queued is true while it is among turns.
 	queued bool
@@ -51,7 +51,7 @@ func (o *Order[K]) Push(key K) {
 		g = o.newGroupLocked()
 		o.groups[name] = g
 	}
-	g.keys.push(key)
+	g.keys.Push(key)
 	o.waiting++
 	o.lineUpLocked(g)
 }
@@ -64,7 +64,7 @@ func (o *Order[K]) Touch(K) {}
 func (o *Order[K]) Len() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.turns.len() == 0 {
+	if o.turns.Len() == 0 {
 		return 0
 	}
 	return o.waiting
@@ -81,9 +81,9 @@ func (o *Order[K]) Waiting() int {
 func (o *Order[K]) Pop() K {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	g := o.turns.pop()
+	g := o.turns.Pop()
 	g.queued = false
-	key := g.keys.pop()
+	key := g.keys.Pop()
 	o.waiting--
 	g.working++
 	o.lineUpLocked(g)
@@ -103,7 +103,7 @@ func (o *Order[K]) Done(key K) {
 	}
 	g.working--
 	o.lineUpLocked(g)
-	if g.working <= 0 && g.keys.len() == 0 {
+	if g.working <= 0 && g.keys.Len() == 0 {
 		delete(o.groups, name)
 		if len(o.spare) < maxSpare {
 			o.spare = append(o.spare, g)
@@ -113,11 +113,11 @@ func (o *Order[K]) Done(key K) {
 
 // lineUpLocked gives g a turn, behind all others, if it has a key and room.
 func (o *Order[K]) lineUpLocked(g *group[K]) {
-	if g.queued || g.keys.len() == 0 || o.share > 0 && g.working >= o.share {
+	if g.queued || g.keys.Len() == 0 || o.share > 0 && g.working >= o.share {
 		return
 	}
 	g.queued = true
-	o.turns.push(g)
+	o.turns.Push(g)
 }
 
 func (o *Order[K]) newGroupLocked() *group[K] {
