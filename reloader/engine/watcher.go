@@ -32,19 +32,17 @@ func (w *watcher) run(ctx context.Context, f *feed) {
 	if mayBeMissing(f.resource) && !w.await(ctx, f, false, f.absent) {
 		return
 	}
-	resource := w.client.metadata.Resource(f.resource).Namespace(f.area.namespace)
-	narrow := func(options *metav1.ListOptions) {
-		options.LabelSelector, options.FieldSelector = f.labels, f.area.fields
-	}
-	lw := cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
+	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, _ metav1.ListOptions) (runtime.Object, error) {
 			return ask(ctx, w, f, "list", func() (runtime.Object, error) { return w.list(ctx, f) })
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-			narrow(&options)
-			return ask(ctx, w, f, "watch", func() (watch.Interface, error) { return resource.Watch(ctx, options) })
+			options.LabelSelector, options.FieldSelector = f.labels, f.area.fields
+			return ask(ctx, w, f, "watch", func() (watch.Interface, error) {
+				return w.client.watch(ctx, f.resource, f.area.namespace, options)
+			})
 		},
-	}, w.client.metadata)
+	}
 	r := cache.NewReflectorWithOptions(lw, &metav1.PartialObjectMetadata{}, f, cache.ReflectorOptions{
 		Logger:          &w.log,
 		Name:            "engine",
@@ -69,9 +67,10 @@ func (w *watcher) list(ctx context.Context, f *feed) (*metav1.PartialObjectMetad
 }
 
 // ask makes a request for a feed, and makes it again for as long as nobody
-// listens, it is forbidden or the API is not served. A reflector would do so,
-// too, but several times a minute and with a line each time, and while nobody
-// listens without a word, deaf to ctx for up to half a minute.
+// listens, it is throttled or forbidden, or the API is not served. A reflector would
+// do so, too, but several times a minute, whatever the API server asks for, and with
+// a line each time, and while nobody listens without a word, deaf to ctx for up to
+// half a minute.
 func ask[T any](ctx context.Context, w *watcher, f *feed, verb string, request func() (T, error)) (answer T, err error) {
 	const firstWait, lastWait = 500 * time.Millisecond, 15 * time.Second
 	this := refusal{verb, f.resource.GroupResource(), f.area.namespace}
@@ -86,6 +85,12 @@ func ask[T any](ctx context.Context, w *watcher, f *feed, verb string, request f
 			return answer, nil
 		case utilnet.IsConnectionRefused(err):
 			w.log.Info("cannot reach the API server, trying again", "reason", err.Error())
+		case retryAfter(err) > 0:
+			w.log.V(1).Info("the API server asks to wait", "resource", f.resource.GroupResource().String(), "for", retryAfter(err).String())
+			if mayBeMissing(f.resource) {
+				f.settle()
+			}
+			pause = max(delay, retryAfter(err))
 		case apierrors.IsForbidden(err):
 			w.refused(f, this, err)
 			pause = w.interval
