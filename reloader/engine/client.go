@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/metadata"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 
 	"k8s-reloader/reloader"
@@ -41,8 +41,7 @@ const (
 // client makes the requests of the engine. A request that fails is not tried
 // again here: that is the queues' part, where it holds up nothing else.
 type client struct {
-	metadata metadata.Interface
-	core     rest.Interface
+	core rest.Interface
 	// reads and writes reach the workloads; writes may stand behind a fence.
 	reads, writes apis
 	// answers bound what is in memory of all answers but those to writes.
@@ -71,9 +70,6 @@ func newClient(config, forWrites *rest.Config, log logr.Logger) (*client, error)
 		return nil, fmt.Errorf("set up the connection to the API server: %w", err)
 	}
 	c := &client{answers: answer.New(log)}
-	if c.metadata, err = metadata.NewForConfigAndClient(config, httpClient); err != nil {
-		return nil, fmt.Errorf("set up the metadata client: %w", err)
-	}
 	codecs := serializer.NewCodecFactory(scheme).WithoutConversion()
 	if c.core, err = restClient(config, httpClient, codecs, corev1.SchemeGroupVersion, "/api", protobuf); err != nil {
 		return nil, err
@@ -292,6 +288,37 @@ func (c *client) metadataOf(ctx context.Context, resource schema.GroupVersionRes
 		return "", fmt.Errorf("list %s: %w", resource.GroupResource(), err)
 	}
 	return version, nil
+}
+
+// metadataOfOne returns the metadata of one object of any resource in a namespace.
+func (c *client) metadataOfOne(ctx context.Context, resource schema.GroupVersionResource, namespace, name string) (*metav1.PartialObjectMetadata, error) {
+	err := canExist(resource.GroupResource(), namespace, name)
+	if err != nil {
+		return nil, fmt.Errorf("read %s %s/%q: %w", resource.Resource, namespace, name, err)
+	}
+	meta := new(metav1.PartialObjectMetadata)
+	request := c.under(resource.GroupVersion()).Namespace(namespace).Resource(resource.Resource).Name(name).
+		SetHeader("Accept", metadataOnly+","+runtime.ContentTypeJSON).MaxRetries(0)
+	if err = c.get(ctx, request, meta); err != nil {
+		return nil, fmt.Errorf("read %s %s/%s: %w", resource.Resource, namespace, name, err)
+	}
+	return meta, nil
+}
+
+// watch watches the metadata of a resource in a namespace, or in all if it is empty.
+func (c *client) watch(ctx context.Context, resource schema.GroupVersionResource, namespace string, options metav1.ListOptions) (watch.Interface, error) {
+	if c.statuses != nil && resource == podStatusResource() {
+		return c.statuses.watch(ctx, namespace, options)
+	}
+	options.Watch = true
+	events, err := c.under(resource.GroupVersion()).Namespace(namespace).Resource(resource.Resource).
+		VersionedParams(&options, metav1.ParameterCodec).
+		SetHeader("Accept", metadataOnly).MaxRetries(0).
+		Watch(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("watch %s: %w", resource.GroupResource(), err)
+	}
+	return events, nil
 }
 
 // under starts a request for resources of an API.

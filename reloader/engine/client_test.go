@@ -165,9 +165,29 @@ func TestNoRequestIsTriedAgainHere(t *testing.T) {
 		status, _, body := failure(apierrors.NewTooManyRequests("slow down", 3600))
 		return status, http.Header{"Retry-After": {"3600"}}, body
 	})
-	c := server.client(t)
+	c, _ := statuses(t, server)
 	k, _ := kind.ByName(reloader.Deployment)
 	tests := map[string]func(context.Context) error{
+		"a read of metadata": func(ctx context.Context) error {
+			_, err := c.metadataOfOne(ctx, k.Resource, "shop", "web")
+			return err
+		},
+		"a read of a class": func(ctx context.Context) error {
+			_, err := c.classAnnotations(ctx, reloader.Source{Kind: reloader.SecretProviderClass, Namespace: "shop", Name: "vault"})
+			return err
+		},
+		"a list of metadata": func(ctx context.Context) error {
+			_, err := c.metadataOf(ctx, k.Resource, area{}, "", nil)
+			return err
+		},
+		"a watch of metadata": func(ctx context.Context) error {
+			_, err := c.watch(ctx, k.Resource, "", metav1.ListOptions{})
+			return err
+		},
+		"a watch of what pods report": func(ctx context.Context) error {
+			_, err := c.watch(ctx, podStatusResource(), "", metav1.ListOptions{})
+			return err
+		},
 		"a read of a source":   func(ctx context.Context) error { return c.source(ctx, settings, nil) },
 		"a list of sources":    func(ctx context.Context) error { return c.sources(ctx, reloader.Secret, "shop", nil, nil) },
 		"a read of a workload": func(ctx context.Context) error { _, err := c.workload(ctx, k, web); return err },

@@ -142,10 +142,9 @@ func New(o Options) (*Engine, error) {
 	)
 	e.ledger.lifecycle = lifecycle{onCreate: o.ReloadOnCreate, onDelete: o.ReloadOnDelete, afterRestart: o.SyncAfterRestart}
 	if o.Settings.CSI {
-		if c.statuses, err = newPodStatuses(c.metadata, o.Config, o.Key); err != nil {
+		if c.statuses, err = newPodStatuses(o.Config, o.Key); err != nil {
 			return nil, err
 		}
-		c.metadata = c.statuses
 	}
 	e.watcher = &watcher{
 		client:    c,

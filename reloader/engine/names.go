@@ -1,11 +1,7 @@
 package engine
 
 import (
-	"context"
-	"fmt"
-
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
@@ -20,17 +16,4 @@ func canExist(resource schema.GroupResource, namespace, name string) error {
 		return apierrors.NewNotFound(resource, name)
 	}
 	return nil
-}
-
-// metadataOfOne returns the metadata of one object of any resource in a namespace.
-func (c *client) metadataOfOne(ctx context.Context, resource schema.GroupVersionResource, namespace, name string) (*metav1.PartialObjectMetadata, error) {
-	err := canExist(resource.GroupResource(), namespace, name)
-	if err != nil {
-		return nil, fmt.Errorf("read %s %s/%q: %w", resource.Resource, namespace, name, err)
-	}
-	meta, err := c.metadata.Resource(resource).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("read %s %s/%s: %w", resource.Resource, namespace, name, err)
-	}
-	return meta, nil
 }

@@ -9,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 
 	"k8s-reloader/reloader/engine/internal/answer"
@@ -21,7 +20,6 @@ import (
 // has mounted. To the feed they look like metadata, whose annotations are the
 // four below: of IDs and versions nothing is kept but a fingerprint.
 type podStatuses struct {
-	metadata.Interface
 	client rest.Interface
 	key    fingerprint.Key
 }
@@ -65,11 +63,7 @@ type mountObject struct {
 	Version string `json:"version"`
 }
 
-var (
-	_ metadata.Interface = (*podStatuses)(nil)
-	_ metadata.Getter    = podStatusGetter{}
-	_ runtime.Object     = (*podStatus)(nil)
-)
+var _ runtime.Object = (*podStatus)(nil)
 
 // DeepCopyObject implements runtime.Object.
 func (s *podStatus) DeepCopyObject() runtime.Object {
@@ -79,8 +73,7 @@ func (s *podStatus) DeepCopyObject() runtime.Object {
 	return &c
 }
 
-// newPodStatuses returns a metadata client that is m for all other resources.
-func newPodStatuses(m metadata.Interface, config *rest.Config, key fingerprint.Key) (*podStatuses, error) {
+func newPodStatuses(config *rest.Config, key fingerprint.Key) (*podStatuses, error) {
 	scheme := runtime.NewScheme()
 	gv := csiGroupVersion()
 	scheme.AddKnownTypeWithName(gv.WithKind("SecretProviderClassPodStatus"), new(podStatus))
@@ -95,7 +88,7 @@ func newPodStatuses(m metadata.Interface, config *rest.Config, key fingerprint.K
 	if err != nil {
 		return nil, fmt.Errorf("set up the client for %s: %w", gv, err)
 	}
-	return &podStatuses{Interface: m, client: c, key: key}, nil
+	return &podStatuses{client: c, key: key}, nil
 }
 
 // request starts one for reports in a namespace.
@@ -115,37 +108,14 @@ func (p *podStatuses) decoded(visit func(*metav1.PartialObjectMetadata)) func(an
 	}
 }
 
-// Resource implements metadata.Interface.
-func (p *podStatuses) Resource(r schema.GroupVersionResource) metadata.Getter {
-	g := p.Interface.Resource(r)
-	if r != podStatusResource() {
-		return g
-	}
-	return podStatusGetter{namespacedPodStatuses{g, p, metav1.NamespaceAll}}
-}
-
-// podStatusGetter implements metadata.Getter for all namespaces.
-type podStatusGetter struct{ namespacedPodStatuses }
-
-// Namespace implements metadata.Getter.
-func (g podStatusGetter) Namespace(namespace string) metadata.ResourceInterface {
-	return namespacedPodStatuses{g.ResourceInterface, g.all, namespace}
-}
-
-type namespacedPodStatuses struct {
-	metadata.ResourceInterface
-	all       *podStatuses
-	namespace string
-}
-
-// Watch implements metadata.ResourceInterface.
-func (n namespacedPodStatuses) Watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+// watch watches the reports in a namespace, or in all if it is empty.
+func (p *podStatuses) watch(ctx context.Context, namespace string, options metav1.ListOptions) (watch.Interface, error) {
 	options.Watch = true
-	events, err := n.all.request(n.namespace).VersionedParams(&options, metav1.ParameterCodec).MaxRetries(0).Watch(ctx)
+	events, err := p.request(namespace).VersionedParams(&options, metav1.ParameterCodec).MaxRetries(0).Watch(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("watch what CSI volumes hold: %w", err)
 	}
-	return n.all.reports(events), nil
+	return p.reports(events), nil
 }
 
 // reports is a watch of what the feed gets to see of another one's events. It

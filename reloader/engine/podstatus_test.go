@@ -11,19 +11,18 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/metadata"
 
 	"k8s-reloader/reloader/fingerprint"
 )
 
-func statuses(t *testing.T, s *script) (*client, metadata.Getter, fingerprint.Key) {
+func statuses(t *testing.T, s *script) (*client, fingerprint.Key) {
 	t.Helper()
 	key, err := RandomKey()
 	require.NoError(t, err)
 	c := s.client(t)
-	c.statuses, err = newPodStatuses(c.metadata, s.config, key)
+	c.statuses, err = newPodStatuses(s.config, key)
 	require.NoError(t, err)
-	return c, c.statuses.Resource(podStatusResource()), key
+	return c, key
 }
 
 // driverStatus is what the driver writes, fields included that nobody reads.
@@ -57,7 +56,7 @@ func TestReportsAreFingerprintsOnly(t *testing.T) {
 			},
 		}
 	})
-	c, all, key := statuses(t, server)
+	c, key := statuses(t, server)
 	report := func(name string, content fingerprint.Fingerprint) metav1.PartialObjectMetadata {
 		annotations := map[string]string{mountedClass: "vault", mountedPod: "web-0", mountedAt: "/var/lib/kubelet"}
 		if content != "" {
@@ -80,7 +79,7 @@ func TestReportsAreFingerprintsOnly(t *testing.T) {
 		report("d", ""),
 	}, reports)
 
-	w, err := all.Namespace("shop").Watch(t.Context(), metav1.ListOptions{ResourceVersion: "9"})
+	w, err := c.watch(t.Context(), podStatusResource(), "shop", metav1.ListOptions{ResourceVersion: "9"})
 	require.NoError(t, err)
 	defer w.Stop()
 	event := <-w.ResultChan()
@@ -97,8 +96,8 @@ func TestABookmarkIsHandedOn(t *testing.T) {
 		object["metadata"] = map[string]any{"resourceVersion": "12", "annotations": map[string]any{metav1.InitialEventsAnnotationKey: "true"}}
 		return http.StatusOK, nil, map[string]any{"type": "BOOKMARK", "object": object}
 	})
-	_, all, _ := statuses(t, server)
-	w, err := all.Watch(t.Context(), metav1.ListOptions{})
+	c, _ := statuses(t, server)
+	w, err := c.watch(t.Context(), podStatusResource(), "", metav1.ListOptions{})
 	require.NoError(t, err)
 	defer w.Stop()
 	event := <-w.ResultChan()
@@ -122,19 +121,11 @@ func TestReportsThatCannotBeRead(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			c, all, _ := statuses(t, play(t, func(request) (int, http.Header, any) { return failure(tc.answer) }))
+			c, _ := statuses(t, play(t, func(request) (int, http.Header, any) { return failure(tc.answer) }))
 			_, err := c.metadataOf(t.Context(), podStatusResource(), area{namespace: "shop"}, "", nil)
 			assert.True(t, tc.is(err), "%v", err)
-			_, err = all.Watch(t.Context(), metav1.ListOptions{})
+			_, err = c.watch(t.Context(), podStatusResource(), "", metav1.ListOptions{})
 			assert.True(t, tc.is(err), "%v", err)
 		})
 	}
-}
-
-func TestOtherResourcesAreNotTouched(t *testing.T) {
-	server := empty(t)
-	c := server.client(t)
-	p, err := newPodStatuses(c.metadata, server.config, fingerprint.Key{})
-	require.NoError(t, err)
-	assert.Equal(t, c.metadata.Resource(classResource()), p.Resource(classResource()))
 }
