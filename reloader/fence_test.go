@@ -17,6 +17,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"k8s-reloader/reloader/annotation"
 )
 
 const (
@@ -49,6 +51,7 @@ type fence struct {
 func pure() []string {
 	return []string{
 		module + "/reloader",
+		module + "/reloader/annotation/...",
 		module + "/reloader/excerpt/...",
 		module + "/reloader/reference/...",
 		module + "/reloader/pattern/...",
@@ -379,4 +382,37 @@ func clockReads(file *ast.File) []string {
 		return true
 	})
 	return found
+}
+
+// TestAnnotationKeysAreWrittenOnce looks for the product's domain in string
+// literals: a key that is not in the table of package annotation would be missing
+// in every list that is made from it.
+func TestAnnotationKeysAreWrittenOnce(t *testing.T) {
+	allowed := map[string]string{
+		"metainfo/metainfo.go":     "a label of a ConfigMap",
+		"kind/carrier.go":          "a label and a state of objects that the engine alone makes",
+		"kind/jobcarrier.go":       "the same, of earlier versions",
+		"cmd/reloader/root.go":     "an example in the help",
+		"annotation/table.go":      "the table",
+		"annotation/annotation.go": "the domain itself",
+	}
+	g := importGraph(t)
+	found := map[string]bool{}
+	for _, path := range g.matching([]string{module + "/reloader/...", module + "/webhook/...", module + "/certs/...", module + "/cmd/..."}) {
+		for _, file := range g[path].files {
+			name := strings.TrimPrefix(strings.TrimPrefix(path, module+"/"), "reloader/") + "/" + filepath.Base(file)
+			ast.Inspect(parse(t, file, nil), func(n ast.Node) bool {
+				if l, ok := n.(*ast.BasicLit); ok && l.Kind == token.STRING && strings.Contains(l.Value, annotation.Domain) {
+					found[name] = true
+				}
+				return true
+			})
+		}
+	}
+	for name := range found {
+		assert.Contains(t, allowed, name, "add the annotation to the table of package annotation")
+	}
+	for name := range allowed {
+		assert.True(t, found[name], "the exemption of %s can go", name)
+	}
 }

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/policy"
 )
 
@@ -78,7 +79,7 @@ func reviewOf(tb testing.TB, updated, old any) []byte {
 
 // BenchmarkReview is one admission of a new image for an ordinary Deployment.
 func BenchmarkReview(b *testing.B) {
-	w, err := New(Options{Settings: policy.Settings{Keys: policy.DefaultKeys()}})
+	w, err := New(Options{Settings: policy.Settings{Keys: annotation.DefaultKeys()}})
 	require.NoError(b, err)
 	mux := http.NewServeMux()
 	w.Register(RegistrarFunc(mux.Handle))

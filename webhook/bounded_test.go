@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/policy"
 )
 
@@ -64,7 +65,7 @@ func TestOneReviewIsBounded(t *testing.T) {
 	start := time.Now()
 	require.True(t, json.Valid([]byte(reviews["empty containers"])))
 	longest := 30 * time.Since(start)
-	w, err := New(Options{Settings: policy.Settings{Keys: policy.DefaultKeys()}})
+	w, err := New(Options{Settings: policy.Settings{Keys: annotation.DefaultKeys()}})
 	require.NoError(t, err)
 	mux := http.NewServeMux()
 	w.Register(RegistrarFunc(mux.Handle))

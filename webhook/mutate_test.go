@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/record"
@@ -66,7 +67,7 @@ func stored(t *testing.T, generation int64, change ...func(*appsv1.Deployment)) 
 	d := deployment(map[string]string{auto: "true"}, change...)
 	d.UID, d.Generation = "uid-1", generation
 	text, err := record.New(record.Identity{Namespace: "shop", Name: "web", UID: "uid-1", Generation: generation},
-		&d.Spec.Template, hashOf(t, d), policy.DefaultKeys()).Encode()
+		&d.Spec.Template, hashOf(t, d), annotation.DefaultKeys()).Encode()
 	require.NoError(t, err)
 	d.Annotations[index] = text
 	return d
@@ -75,7 +76,7 @@ func stored(t *testing.T, generation int64, change ...func(*appsv1.Deployment)) 
 func hashOf(t *testing.T, d *appsv1.Deployment) string {
 	t.Helper()
 	k, _ := kind.ByName(reloader.Deployment)
-	hash, err := decoded(t, k, d).TemplateHash(policy.DefaultKeys())
+	hash, err := decoded(t, k, d).TemplateHash(annotation.DefaultKeys())
 	require.NoError(t, err)
 	return hash
 }
@@ -160,7 +161,7 @@ func TestMutateOnCreate(t *testing.T) {
 			text, ok := got.Annotations[index]
 			require.Equal(t, tc.wantRecord, ok)
 			if ok {
-				want, err := record.New(record.Identity{Namespace: "shop", Name: "web", Generation: 1}, &tc.object.Spec.Template, hashOf(t, tc.object), policy.DefaultKeys()).Encode()
+				want, err := record.New(record.Identity{Namespace: "shop", Name: "web", Generation: 1}, &tc.object.Spec.Template, hashOf(t, tc.object), annotation.DefaultKeys()).Encode()
 				require.NoError(t, err)
 				assert.Equal(t, want, text)
 			}

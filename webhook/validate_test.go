@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/policy"
 )
 
@@ -272,7 +273,7 @@ func FuzzEndpoints(f *testing.F) {
 	f.Add(`{"metadata":null,"spec":{"template":{"spec":{"containers":[null]}}}}`, `{}`)
 	f.Add(`{"metadata":{"annotations":{"reloader.stakater.com/auto":"yes"}}}`, `[]`)
 	f.Fuzz(func(t *testing.T, object, old string) {
-		w, err := New(Options{Settings: policy.Settings{Keys: policy.DefaultKeys()}})
+		w, err := New(Options{Settings: policy.Settings{Keys: annotation.DefaultKeys()}})
 		require.NoError(t, err)
 		for name, handle := range map[string]handler{
 			"mutate": w.mutateWorkload, "validate": w.validateWorkload, "source": w.validateSource,
@@ -302,7 +303,7 @@ func BenchmarkEndpoints(b *testing.B) {
 	})
 	raw, err := json.Marshal(d)
 	require.NoError(b, err)
-	w, err := New(Options{Settings: policy.Settings{Keys: policy.DefaultKeys()}})
+	w, err := New(Options{Settings: policy.Settings{Keys: annotation.DefaultKeys()}})
 	require.NoError(b, err)
 	workload := metav1.GroupVersionKind{Group: "apps", Kind: "Deployment"}
 	secret := `{"metadata":{"name":"s","annotations":{"reloader.stakater.com/match":"true"}},"data":{"a":"` + strings.Repeat("eHh4", 10_000) + `"}}`

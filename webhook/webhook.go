@@ -66,7 +66,7 @@ func (o Options) Validate() error {
 		problems = append(problems, fmt.Errorf("room for %d bytes: use a positive number", o.MaxBytes))
 	}
 	if o.Settings.Keys.Index == "" {
-		problems = append(problems, errors.New("the index annotation has no key: start from policy.DefaultKeys"))
+		problems = append(problems, errors.New("the index annotation has no key: start from annotation.DefaultKeys"))
 	}
 	return errors.Join(problems...)
 }
@@ -95,7 +95,7 @@ func New(o Options) (*Webhook, error) {
 	}
 	return &Webhook{
 		settings: o.Settings, mode: o.Mode, log: o.Log, metrics: m,
-		arrivals: newArrivals(o.MaxBytes, o.Knows), relevant: o.Settings.Keys.Relevant(),
+		arrivals: newArrivals(o.MaxBytes, o.Knows), relevant: policy.Relevant(o.Settings.Keys),
 	}, nil
 }
 

@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/policy"
 )
 
@@ -51,7 +52,7 @@ type harness struct {
 func newHarness(t *testing.T, change func(*Options)) *harness {
 	t.Helper()
 	h := &harness{t: t, registry: prometheus.NewRegistry()}
-	o := Options{Settings: policy.Settings{Keys: policy.DefaultKeys()}, Metrics: h.registry, Log: h.logger()}
+	o := Options{Settings: policy.Settings{Keys: annotation.DefaultKeys()}, Metrics: h.registry, Log: h.logger()}
 	if change != nil {
 		change(&o)
 	}
@@ -188,14 +189,14 @@ func deployment(annotations map[string]string, change ...func(*appsv1.Deployment
 func TestOptions(t *testing.T) {
 	t.Parallel()
 	_, err := New(Options{Mode: "loud", MaxBytes: -1})
-	require.EqualError(t, err, "unknown admission mode \"loud\"\nroom for -1 bytes: use a positive number\nthe index annotation has no key: start from policy.DefaultKeys")
+	require.EqualError(t, err, "unknown admission mode \"loud\"\nroom for -1 bytes: use a positive number\nthe index annotation has no key: start from annotation.DefaultKeys")
 
-	w, err := New(Options{Settings: policy.Settings{Keys: policy.DefaultKeys()}})
+	w, err := New(Options{Settings: policy.Settings{Keys: annotation.DefaultKeys()}})
 	require.NoError(t, err, "everything but the keys has a default")
 	assert.Equal(t, policy.ModeDefault, w.mode)
 
 	registry := prometheus.NewRegistry()
-	o := Options{Settings: policy.Settings{Keys: policy.DefaultKeys()}, Metrics: registry}
+	o := Options{Settings: policy.Settings{Keys: annotation.DefaultKeys()}, Metrics: registry}
 	_, err = New(o)
 	require.NoError(t, err)
 	_, err = New(o)

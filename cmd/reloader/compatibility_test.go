@@ -18,10 +18,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/yaml"
 
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/api"
 	"k8s-reloader/reloader/leader"
 	"k8s-reloader/reloader/metainfo"
-	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/report"
 )
 
@@ -134,7 +134,7 @@ func TestThePageListsWhatThereIs(t *testing.T) {
 		"annotations": {
 			[]string{"Annotations on workloads", "Annotations on sources"},
 			func(*testing.T) (keys []string) {
-				for _, key := range reflect.ValueOf(policy.DefaultKeys()).Fields() {
+				for _, key := range reflect.ValueOf(annotation.DefaultKeys()).Fields() {
 					keys = append(keys, key.String())
 				}
 				return keys

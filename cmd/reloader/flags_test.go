@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"k8s.io/klog/v2"
 
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/policy"
 )
 
@@ -102,7 +103,7 @@ func TestAValueThatCannotBeUsedStopsTheStartWithOneLine(t *testing.T) {
 }
 
 func TestSettings(t *testing.T) {
-	defaults := policy.Settings{Keys: policy.DefaultKeys()}
+	defaults := policy.Settings{Keys: annotation.DefaultKeys()}
 	with := func(change func(*policy.Settings)) policy.Settings {
 		s := defaults
 		change(&s)

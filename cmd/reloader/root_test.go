@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/engine"
 	"k8s-reloader/reloader/policy"
 )
@@ -52,7 +53,7 @@ func TestReadiness(t *testing.T) {
 	f := &clusterFlags{kubeconfig: kubeconfig(t, "https://127.0.0.1:1", "")}
 	to, err := f.connect()
 	require.NoError(t, err)
-	e, err := engine.New(engine.Options{Config: to.config, Settings: policy.Settings{Keys: policy.DefaultKeys()}, Reporter: silent{}})
+	e, err := engine.New(engine.Options{Config: to.config, Settings: policy.Settings{Keys: annotation.DefaultKeys()}, Reporter: silent{}})
 	require.NoError(t, err)
 	assert.EqualError(t, ready(e), "reading the cluster")
 }

@@ -22,7 +22,7 @@ import (
 	"k8s-reloader/e2e/cluster"
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/e2e/install"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/webhook"
 )
 
@@ -65,7 +65,7 @@ func admission(ctx context.Context, b *bench) error {
 func newApp(in string) fixture.App {
 	return fixture.App{
 		Namespace: in, Name: "app", ConfigMaps: []string{"settings"}, Secrets: []string{"password"},
-		Annotations: map[string]string{policy.DefaultKeys().Auto: "true"},
+		Annotations: map[string]string{annotation.DefaultKeys().Auto: "true"},
 	}
 }
 

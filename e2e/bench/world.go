@@ -17,9 +17,9 @@ import (
 
 	"k8s-reloader/e2e/cluster"
 	"k8s-reloader/e2e/fixture"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/checkpoint"
 	"k8s-reloader/reloader/engine"
-	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/record"
 )
 
@@ -130,7 +130,7 @@ func createApps(ctx context.Context, client kubernetes.Interface, prefix string,
 }
 
 func createApp(ctx context.Context, client kubernetes.Interface, app fixture.App, optedIn, withRecord bool) error {
-	keys := policy.DefaultKeys()
+	keys := annotation.DefaultKeys()
 	app.Annotations = map[string]string{}
 	if optedIn {
 		app.Annotations[keys.Auto] = "true"

@@ -17,7 +17,7 @@ import (
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/e2e/install"
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/record"
 )
 
@@ -130,7 +130,7 @@ func (d *demo) deploy(ctx context.Context) error {
 
 // showRecord prints the index record and checks it.
 func (d *demo) showRecord(state fixture.State) error {
-	key := policy.DefaultKeys().Index
+	key := annotation.DefaultKeys().Index
 	text := state.Meta.Annotations[key]
 	r, err := record.Decode(text)
 	if err != nil {
@@ -162,7 +162,7 @@ func (d *demo) edit(ctx context.Context, of reloader.SourceKind, name string, ar
 	if _, err := d.kubectl(ctx, append(args, "-n", namespace)...); err != nil {
 		return err
 	}
-	mark := policy.EnvName(of, name)
+	mark := reloader.EnvName(of, name)
 	after := before
 	if err := eventually(ctx, func() (bool, error) {
 		after, err = fixture.Read(ctx, d.cluster.Client(), shop())

@@ -20,8 +20,8 @@ import (
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/e2e/install"
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/kind"
-	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/record"
 )
 
@@ -61,7 +61,7 @@ func manifest(t *testing.T, k reloader.WorkloadKind, namespace string) *unstruct
 	o.SetGroupVersionKind(of.Resource.GroupVersion().WithKind(string(k)))
 	o.SetNamespace(namespace)
 	o.SetName("app")
-	o.SetAnnotations(map[string]string{policy.DefaultKeys().Auto: "true"})
+	o.SetAnnotations(map[string]string{annotation.DefaultKeys().Auto: "true"})
 	return o
 }
 
@@ -224,7 +224,7 @@ func patch(t *testing.T, a app, body string, subresource ...string) {
 func upgrade(t *testing.T, strategy string, apps map[string]app) {
 	t.Helper()
 	installed(t, strategy, false)
-	key := policy.DefaultKeys().Index
+	key := annotation.DefaultKeys().Index
 	for _, a := range apps {
 		o := read(t, a.manifest)
 		rec, err := record.Decode(o.GetAnnotations()[key])

@@ -13,7 +13,7 @@ import (
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/e2e/guarantee/history"
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 )
 
 // impostor plays the product for an app of its own, which depends on a ConfigMap
@@ -32,7 +32,7 @@ func (p impostor) secret(value string) {
 // reload writes what a reload writes, because of a source of that name.
 func (p impostor) reload(k reloader.SourceKind, name, mark string) {
 	p.t.Helper()
-	patch := fmt.Sprintf(`{"spec":{"template":{"spec":{"containers":[{"name":"app","env":[{"name":%q,"value":%q}]}]}}}}`, policy.EnvName(k, name), mark)
+	patch := fmt.Sprintf(`{"spec":{"template":{"spec":{"containers":[{"name":"app","env":[{"name":%q,"value":%q}]}]}}}}`, reloader.EnvName(k, name), mark)
 	request := p.on(p.app, p.client.AppsV1().RESTClient().Patch(types.StrategicMergePatchType))
 	require.NoError(p.t, request.Param("fieldManager", history.Manager).Body([]byte(patch)).Do(p.t.Context()).Error())
 }
@@ -106,7 +106,7 @@ func TestTheHistoryFindsWhatIsWrong(t *testing.T) {
 		},
 		"a reload of one that has not opted in": {
 			does: func(p impostor) {
-				p.patchApp(p.app, `{"metadata":{"annotations":{"`+policy.DefaultKeys().Auto+`":"false"}}}`)
+				p.patchApp(p.app, `{"metadata":{"annotations":{"`+annotation.DefaultKeys().Auto+`":"false"}}}`)
 				p.configMap("B")
 				p.reload(reloader.ConfigMap, p.app.Name, "b-t")
 			},

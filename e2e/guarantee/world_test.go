@@ -21,7 +21,7 @@ import (
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/e2e/guarantee/history"
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 )
 
 // What an installation consists of, beside its ServiceAccounts.
@@ -154,7 +154,7 @@ func (w *world) app(name string, configMaps ...string) fixture.App {
 	return fixture.App{
 		Namespace:   w.apps,
 		Name:        name,
-		Annotations: map[string]string{policy.DefaultKeys().Auto: "true"},
+		Annotations: map[string]string{annotation.DefaultKeys().Auto: "true"},
 		ConfigMaps:  configMaps,
 	}
 }

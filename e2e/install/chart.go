@@ -20,7 +20,7 @@ import (
 	"k8s-reloader/e2e/cluster"
 	"k8s-reloader/e2e/cluster/binaries"
 	"k8s-reloader/e2e/cluster/process"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 )
 
 // ChartOptions say how the chart is installed. The zero value is the release
@@ -206,7 +206,7 @@ func (r *Release) Pods(ctx context.Context, deployment string) ([]corev1.Pod, er
 // asked reports whether a Deployment that opts in gets its record, which takes
 // the API server to have noticed the CA, and the Service to lead to a pod.
 func (r *Release) asked(ctx context.Context) (bool, error) {
-	keys := policy.DefaultKeys()
+	keys := annotation.DefaultKeys()
 	labels := map[string]string{"app": "probe"}
 	probe := &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{Name: "probe", Annotations: map[string]string{keys.ConfigMapNamed: "probe"}},

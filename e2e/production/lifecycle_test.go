@@ -15,7 +15,7 @@ import (
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/e2e/install"
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 )
 
 const (
@@ -134,7 +134,7 @@ func TestNobodyIsRefusedThroughoutALife(t *testing.T) {
 	s.stop()
 	state, err := fixture.Read(t.Context(), shared.Client(), app)
 	require.NoError(t, err, "workloads are untouched")
-	assert.Equal(t, "true", state.Meta.Annotations[policy.DefaultKeys().Auto])
+	assert.Equal(t, "true", state.Meta.Annotations[annotation.DefaultKeys().Auto])
 	requireNothingLeft(t)
 }
 
@@ -172,7 +172,7 @@ func bothDead(t *testing.T, s *stream, r *install.Release) {
 	require.NoError(t, fixture.SetConfigMap(t.Context(), shared.Client(), missed.Namespace, missed.Name, map[string]string{"key": "2"}))
 	require.Eventually(t, func() bool {
 		state, err := fixture.Read(t.Context(), shared.Client(), missed.Workload())
-		return err == nil && state.Env(policy.EnvName(reloader.ConfigMap, missed.Name)) != ""
+		return err == nil && state.Env(reloader.EnvName(reloader.ConfigMap, missed.Name)) != ""
 	}, soon, often, "the engine works out by itself what the webhook missed")
 
 	two := int32(2)

@@ -11,6 +11,7 @@ import (
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/e2e/install"
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/policy"
 )
 
@@ -18,7 +19,7 @@ import (
 // webhook: everything works, and the API server itself tells about mistakes, in
 // the words of package policy.
 func TestTheAdmissionPolicySaysWhatTheWebhookSays(t *testing.T) {
-	keys := policy.DefaultKeys()
+	keys := annotation.DefaultKeys()
 	tests := map[string]struct {
 		kind        reloader.WorkloadKind
 		annotations map[string]string
@@ -98,7 +99,7 @@ func verdict(app fixture.App) (reloader.Severity, string) {
 			{Kind: reloader.ConfigMap, Name: "used", Container: "app", How: reloader.HowEnvFrom},
 			{Kind: reloader.Secret, Name: "used", Container: "app", How: reloader.HowEnvFrom},
 		},
-	}, policy.Settings{Keys: policy.DefaultKeys()}) {
+	}, policy.Settings{Keys: annotation.DefaultKeys()}) {
 		return p.Severity, p.Message
 	}
 	return reloader.Notice, ""
@@ -136,7 +137,7 @@ spec:
 // which it hears of a little later than it stores them.
 func awaitPolicies(t *testing.T, mode string) {
 	t.Helper()
-	keys := policy.DefaultKeys()
+	keys := annotation.DefaultKeys()
 	broken := manifest(t, fixture.App{Namespace: "default", Name: "probe", Annotations: map[string]string{keys.Auto: "true", keys.PausePeriod: "soon"}})
 	doubtful := manifest(t, fixture.App{Namespace: "default", Name: "probe", Annotations: map[string]string{keys.Auto: "maybe"}})
 	require.Eventually(t, func() bool {

@@ -21,7 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"k8s-reloader/e2e/fixture"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/record"
 )
 
@@ -123,7 +123,7 @@ func startStream(t *testing.T) *stream {
 
 func (s *stream) app(name string) fixture.App {
 	return fixture.App{
-		Namespace: s.namespace, Name: name, Annotations: map[string]string{policy.DefaultKeys().Auto: "true"},
+		Namespace: s.namespace, Name: name, Annotations: map[string]string{annotation.DefaultKeys().Auto: "true"},
 		ConfigMaps: []string{name}, Secrets: []string{name},
 	}
 }
@@ -161,7 +161,7 @@ func (s *stream) ask(ctx context.Context, lane, turn int) {
 
 // fits reports whether an object carries the record of its present state.
 func fits(meta *metav1.ObjectMeta) bool {
-	keys := policy.DefaultKeys()
+	keys := annotation.DefaultKeys()
 	r, err := record.Decode(meta.Annotations[keys.Index])
 	return err == nil && r.Fits(record.Identity{
 		Namespace: meta.Namespace, Name: meta.Name, UID: string(meta.UID), Generation: meta.Generation,

@@ -25,8 +25,8 @@ import (
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/e2e/install"
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/kind"
-	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/record"
 )
 
@@ -96,7 +96,7 @@ func newNamespace(t *testing.T, name string) string {
 	return name
 }
 
-func keys() policy.Keys { return policy.DefaultKeys() }
+func keys() annotation.Keys { return annotation.DefaultKeys() }
 
 func auto() map[string]string { return map[string]string{keys().Auto: "true"} }
 
@@ -126,7 +126,7 @@ func read(t *testing.T, w reloader.Workload) fixture.State {
 // mark is what the last reload for a source left in the pod template.
 func mark(t *testing.T, w reloader.Workload, of reloader.SourceKind, name string) string {
 	t.Helper()
-	return read(t, w).Env(policy.EnvName(of, name))
+	return read(t, w).Env(reloader.EnvName(of, name))
 }
 
 // requireReload makes the change and waits until it has reloaded the workload.

@@ -9,7 +9,6 @@ import (
 
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
 )
 
 func TestStrategies(t *testing.T) {
@@ -28,8 +27,8 @@ func TestStrategies(t *testing.T) {
 					assert.NotEmpty(t, v.Value)
 				}
 				assert.ElementsMatch(t, []string{
-					policy.EnvName(reloader.ConfigMap, app.Name),
-					policy.EnvName(reloader.Secret, app.Name),
+					reloader.EnvName(reloader.ConfigMap, app.Name),
+					reloader.EnvName(reloader.Secret, app.Name),
 				}, names)
 			},
 		},

@@ -12,7 +12,6 @@ import (
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/kind"
-	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/record"
 )
 
@@ -31,8 +30,8 @@ func marks(t *testing.T, app fixture.App) [2]string {
 	t.Helper()
 	s := read(t, app.Workload())
 	return [...]string{
-		s.Env(policy.EnvName(reloader.ConfigMap, app.ConfigMaps[0])),
-		s.Env(policy.EnvName(reloader.Secret, app.Secrets[0])),
+		s.Env(reloader.EnvName(reloader.ConfigMap, app.ConfigMaps[0])),
+		s.Env(reloader.EnvName(reloader.Secret, app.Secrets[0])),
 	}
 }
 

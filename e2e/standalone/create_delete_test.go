@@ -13,9 +13,9 @@ import (
 
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/engine"
 	"k8s-reloader/reloader/kind"
-	"k8s-reloader/reloader/policy"
 )
 
 func erase(t *testing.T, ns, name string) {
@@ -66,7 +66,7 @@ func (s stage) rolled(reloads int64) {
 	require.Eventually(s.t, func() bool {
 		o, err := shared.Client().AppsV1().Deployments(s.ns).Get(s.t.Context(), s.name, metav1.GetOptions{})
 		require.NoError(s.t, err)
-		all := o.Spec.Template.Annotations[policy.DefaultKeys().LastReloadedFrom]
+		all := o.Spec.Template.Annotations[annotation.DefaultKeys().LastReloadedFrom]
 		for _, v := range o.Spec.Template.Spec.Containers[0].Env {
 			all += v.Value
 		}
@@ -116,7 +116,7 @@ func TestWhatBeginsAndEndsWhileTheEngineRuns(t *testing.T) {
 			},
 			"goes with an upgrade": {both, func(s stage) { s.isDeleted(); s.upgrade() }, 1},
 			"goes, ignored": {
-				func(s stage) { both(s); s.says(policy.DefaultKeys().Ignore) }, stage.isDeleted, 0,
+				func(s stage) { both(s); s.says(annotation.DefaultKeys().Ignore) }, stage.isDeleted, 0,
 			},
 			"was never there": {stage.appears, nothing, 0},
 		}},

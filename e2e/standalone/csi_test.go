@@ -22,9 +22,9 @@ import (
 	"k8s-reloader/e2e/cluster"
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/engine"
 	"k8s-reloader/reloader/kind"
-	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/scope"
 )
 
@@ -260,7 +260,7 @@ func TestARotationIsOneRollout(t *testing.T) {
 		d.class(class, nil)
 	}
 	web := newCSIApp(t, ns, "web", auto(), classes...)
-	worker := newCSIApp(t, ns, "worker", map[string]string{policy.DefaultKeys().SecretProviderClassNamed: "va.*"}, "vault")
+	worker := newCSIApp(t, ns, "worker", map[string]string{annotation.DefaultKeys().SecretProviderClassNamed: "va.*"}, "vault")
 	bystander := newCSIApp(t, ns, "bystander", auto())
 	pods, born := []string{}, 0
 	add := func(version string) {
@@ -385,7 +385,7 @@ func TestWhatIsNoRotation(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t, "csi-quiet")
 	d := newCSIDriver(t, ns)
-	keys := policy.DefaultKeys()
+	keys := annotation.DefaultKeys()
 	d.class("vault", nil)
 	d.class("ignored", map[string]string{keys.Ignore: "true"})
 	d.class("matched", map[string]string{keys.Match: "true"})
@@ -435,7 +435,7 @@ func TestBothStrategiesMarkAClass(t *testing.T) {
 			require.Eventually(t, func() bool { return r.count(web) == 1 }, soon, often)
 			s, err := fixture.Read(context.WithoutCancel(t.Context()), shared.Client(), web)
 			require.NoError(t, err)
-			env, annotation := s.Env("STAKATER_VAULT_SECRETPROVIDERCLASS"), s.Template.Annotations[policy.DefaultKeys().LastReloadedFrom]
+			env, annotation := s.Env("STAKATER_VAULT_SECRETPROVIDERCLASS"), s.Template.Annotations[annotation.DefaultKeys().LastReloadedFrom]
 			assert.Equal(t, strategy == kind.EnvVars, env != "")
 			if strategy == kind.Annotations {
 				assert.Contains(t, annotation, `"type":"SECRETPROVIDERCLASS","name":"vault"`)

@@ -16,6 +16,7 @@ import (
 
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/engine"
 	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/report"
@@ -112,7 +113,7 @@ func runEngine(t *testing.T, options ...func(*engine.Options)) (*engine.Engine, 
 	o := engine.Options{
 		Config:   shared.RESTConfig(),
 		Key:      key,
-		Settings: policy.Settings{Keys: policy.DefaultKeys()},
+		Settings: policy.Settings{Keys: annotation.DefaultKeys()},
 		Reporter: r,
 		Log:      testr.New(t),
 	}
@@ -138,7 +139,7 @@ func namespace(t *testing.T, name string) string {
 	return name
 }
 
-func auto() map[string]string { return map[string]string{policy.DefaultKeys().Auto: "true"} }
+func auto() map[string]string { return map[string]string{annotation.DefaultKeys().Auto: "true"} }
 
 func TestAChangeRollsEveryKind(t *testing.T) {
 	ns := namespace(t, "every-kind")

@@ -8,7 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"k8s-reloader/e2e/fixture"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 )
 
 // A value that cannot be used is told where it stands, counted, and disturbs
@@ -59,7 +59,7 @@ func TestANameThatNoSourceCanHaveHoldsUpNothing(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t, "impossible-names")
 	app := newApp(t, ns, "app", func(a *fixture.App) {
-		a.Annotations = map[string]string{policy.DefaultKeys().ConfigMapNamed: "shop/settings,app"}
+		a.Annotations = map[string]string{annotation.DefaultKeys().ConfigMapNamed: "shop/settings,app"}
 	})
 	_, r := startEngine(t, within(ns))
 	edit(t, ns, app.Name, "2")

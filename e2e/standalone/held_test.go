@@ -11,7 +11,6 @@ import (
 
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
 )
 
 // told is what people read in an event.
@@ -55,7 +54,7 @@ func TestWhoIsHeldBackIsTold(t *testing.T) {
 	}, soon, often)
 	assert.Equal(t, int64(most+1), deployment(t, restless).Generation)
 
-	mark := policy.EnvName(reloader.ConfigMap, contested.Name)
+	mark := reloader.EnvName(reloader.ConfigMap, contested.Name)
 	for i := range 3 {
 		edit(t, ns, contested.Name, fmt.Sprint(i+1))
 		require.Eventually(t, func() bool {

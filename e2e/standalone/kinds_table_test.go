@@ -17,9 +17,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/engine"
 	"k8s-reloader/reloader/kind"
-	"k8s-reloader/reloader/policy"
 )
 
 // The table: every kind with every source, every form of reference and every
@@ -48,7 +48,7 @@ func variants() []variant {
 		{name: "job", kind: reloader.Job},
 		{name: "deploymentconfig", kind: reloader.DeploymentConfig},
 		{name: "rollout", kind: reloader.Rollout},
-		{name: "restart", kind: reloader.Rollout, annotations: map[string]string{policy.DefaultKeys().RolloutStrategy: "restart"}},
+		{name: "restart", kind: reloader.Rollout, annotations: map[string]string{annotation.DefaultKeys().RolloutStrategy: "restart"}},
 		{name: "lender", kind: reloader.Rollout, lends: true, without: map[string]string{
 			"template": "the template is the Deployment's, and opts in the Deployment",
 		}},
@@ -64,7 +64,7 @@ type optIn struct {
 }
 
 func optIns() map[string]optIn {
-	k := policy.DefaultKeys()
+	k := annotation.DefaultKeys()
 	just := func(key func(reloader.SourceKind) string, value func(string) string) func(reloader.SourceKind, string) map[string]string {
 		return func(kind reloader.SourceKind, name string) map[string]string {
 			return map[string]string{key(kind): value(name)}
@@ -234,7 +234,7 @@ func (c *cell) rolled(t *testing.T, s shown) int {
 
 // marksOf is 1 if the template has a mark of ours.
 func marksOf(template corev1.PodTemplateSpec) int {
-	if template.Annotations[policy.DefaultKeys().LastReloadedFrom] != "" {
+	if template.Annotations[annotation.DefaultKeys().LastReloadedFrom] != "" {
 		return 1
 	}
 	for _, v := range template.Spec.Containers[0].Env {

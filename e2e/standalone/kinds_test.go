@@ -18,8 +18,8 @@ import (
 	"k8s.io/client-go/dynamic"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/kind"
-	"k8s-reloader/reloader/policy"
 )
 
 // installed makes sure, once, that every kind's API is there.
@@ -223,7 +223,7 @@ func gone(t *testing.T, w workload) bool {
 	return err != nil
 }
 
-func keys() policy.Keys { return policy.DefaultKeys() }
+func keys() annotation.Keys { return annotation.DefaultKeys() }
 
 // requireReload makes a change and waits for the reload that it asks for.
 func requireReload(t *testing.T, r *reports, w reloader.Workload, change func()) {

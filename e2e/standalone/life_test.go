@@ -18,6 +18,7 @@ import (
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/checkpoint"
 	"k8s-reloader/reloader/engine"
 	"k8s-reloader/reloader/fingerprint"
@@ -77,7 +78,7 @@ func (l *life) start(t *testing.T, f *faulty) *process {
 	})
 	require.NoError(t, err)
 	e, err := engine.New(engine.Options{
-		Config: config, Key: l.key, Settings: policy.Settings{Keys: policy.DefaultKeys()},
+		Config: config, Key: l.key, Settings: policy.Settings{Keys: annotation.DefaultKeys()},
 		Reporter: p.reports, Checkpoint: store,
 		Scope: scope.Scope{Namespaces: []string{l.ns}},
 	})

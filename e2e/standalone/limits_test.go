@@ -11,8 +11,8 @@ import (
 	typedappsv1 "k8s.io/client-go/kubernetes/typed/apps/v1"
 
 	"k8s-reloader/e2e/fixture"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/engine"
-	"k8s-reloader/reloader/policy"
 )
 
 const (
@@ -46,7 +46,7 @@ func edit(t *testing.T, ns, name, value string) {
 
 func TestAWorkloadHasAWindowOfItsOwn(t *testing.T) {
 	ns := namespace(t, "own-window")
-	patient := newApp(t, ns, "patient", func(a *fixture.App) { a.Annotations[policy.DefaultKeys().CoalesceWindow] = "8s" })
+	patient := newApp(t, ns, "patient", func(a *fixture.App) { a.Annotations[annotation.DefaultKeys().CoalesceWindow] = "8s" })
 	prompt := newApp(t, ns, "prompt")
 	_, r := startEngine(t)
 

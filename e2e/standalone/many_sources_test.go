@@ -13,9 +13,9 @@ import (
 
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/engine"
 	"k8s-reloader/reloader/kind"
-	"k8s-reloader/reloader/policy"
 )
 
 // A reload that is more than annotations may hold happens all the same.
@@ -35,7 +35,7 @@ func TestManySourcesAreOneReload(t *testing.T) {
 		writing.Wait()
 	}
 	holds("a")
-	keys := policy.DefaultKeys()
+	keys := annotation.DefaultKeys()
 	app := fixture.App{Namespace: ns, Name: "gateway", Annotations: map[string]string{keys.ConfigMapNamed: "settings-of-tenant-.*"}}
 	_, err := app.Create(t.Context(), shared.Client())
 	require.NoError(t, err)
@@ -63,5 +63,5 @@ func TestAFullTemplateIsReloaded(t *testing.T) {
 	requireRollouts(t, map[reloader.Workload]int{app.Workload(): 1})
 	o, err := shared.Client().AppsV1().Deployments(ns).Get(t.Context(), app.Name, metav1.GetOptions{})
 	require.NoError(t, err)
-	assert.Regexp(t, `^\{"digest":"v2-[0-9a-f]{32}"\}$`, o.Spec.Template.Annotations[policy.DefaultKeys().LastReloadedFrom])
+	assert.Regexp(t, `^\{"digest":"v2-[0-9a-f]{32}"\}$`, o.Spec.Template.Annotations[annotation.DefaultKeys().LastReloadedFrom])
 }

@@ -12,7 +12,7 @@ import (
 
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 )
 
 // series is what a metric looks like: its type, and its labels in alphabetical
@@ -95,10 +95,10 @@ func TestMetricsOfARunningEngine(t *testing.T) {
 	// It may not be patched.
 	refused := newApp(t, ns, "refused", func(a *fixture.App) { a.Kind = reloader.StatefulSet })
 	newApp(t, ns, "searching", func(a *fixture.App) {
-		a.Annotations = map[string]string{policy.DefaultKeys().Search: "true"}
+		a.Annotations = map[string]string{annotation.DefaultKeys().Search: "true"}
 	})
 	newApp(t, ns, "faulty", func(a *fixture.App) {
-		a.Annotations = map[string]string{policy.DefaultKeys().CoalesceWindow: "soon"}
+		a.Annotations = map[string]string{annotation.DefaultKeys().CoalesceWindow: "soon"}
 	})
 	p := startProgram(t, ns, writing(), map[string]string{"METRICS_COUNT_BY_NAMESPACE": "enabled"})
 	for _, name := range []string{app.Name, refused.Name, "searching"} {

@@ -13,10 +13,10 @@ import (
 
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/engine"
 	"k8s-reloader/reloader/fingerprint"
 	"k8s-reloader/reloader/kind"
-	"k8s-reloader/reloader/policy"
 )
 
 // reloadedBefore creates the app as Reloader 1 has left it when the ConfigMap
@@ -26,9 +26,9 @@ func (s stage) reloadedBefore(strategy kind.Strategy, value string) {
 	d := s.app().Deployment()
 	hash := fingerprint.LegacyConfigMap(map[string]string{"a": value}, nil)
 	if strategy == kind.EnvVars {
-		d.Spec.Template.Spec.Containers[0].Env = []corev1.EnvVar{{Name: policy.EnvName(reloader.ConfigMap, s.name), Value: hash}}
+		d.Spec.Template.Spec.Containers[0].Env = []corev1.EnvVar{{Name: reloader.EnvName(reloader.ConfigMap, s.name), Value: hash}}
 	} else {
-		d.Spec.Template.Annotations = map[string]string{policy.DefaultKeys().LastReloadedFrom: fmt.Sprintf(
+		d.Spec.Template.Annotations = map[string]string{annotation.DefaultKeys().LastReloadedFrom: fmt.Sprintf(
 			`{"type":"CONFIGMAP","name":%q,"namespace":%q,"hash":%q,"containerRefs":["app"]}`, s.name, s.ns, hash)}
 	}
 	_, err := deployments(s.ns).Create(s.t.Context(), d, metav1.CreateOptions{})
@@ -79,7 +79,7 @@ func TestWhatReloader1HasRolledOutIsNotDue(t *testing.T) {
 	}
 	rolledOut := func(value string) {
 		patch := fmt.Sprintf(`{"spec":{"template":{"spec":{"containers":[{"name":"app","env":[{"name":%q,"value":%q}]}]}}}}`,
-			policy.EnvName(reloader.ConfigMap, rolled.name), fingerprint.LegacyConfigMap(map[string]string{"a": value}, nil))
+			reloader.EnvName(reloader.ConfigMap, rolled.name), fingerprint.LegacyConfigMap(map[string]string{"a": value}, nil))
 		_, err := deployments(ns).Patch(t.Context(), rolled.name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: "Reloader"})
 		require.NoError(t, err)
 	}

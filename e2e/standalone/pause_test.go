@@ -17,10 +17,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"k8s-reloader/e2e/fixture"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/checkpoint"
 	"k8s-reloader/reloader/engine"
 	"k8s-reloader/reloader/fingerprint"
-	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/record"
 )
 
@@ -215,7 +215,7 @@ func TestNobodyStaysPaused(t *testing.T) {
 			patchApp(t, app, "kubectl", `{"metadata":{"annotations":{"`+pausedAtKey+`":"yesterday"}}}`)
 		}},
 		"when it has opted out, and the period is removed": {end: func(t *testing.T, app fixture.App) {
-			patchApp(t, app, "kubectl", `{"metadata":{"annotations":{"`+policy.DefaultKeys().Auto+`":null}}}`)
+			patchApp(t, app, "kubectl", `{"metadata":{"annotations":{"`+annotation.DefaultKeys().Auto+`":null}}}`)
 			patchApp(t, app, "kubectl", `{"metadata":{"annotations":{"`+pausePeriodKey+`":null}}}`)
 		}},
 		"when all annotations were removed while no engine ran": {away: true, end: func(t *testing.T, app fixture.App) {
@@ -397,7 +397,7 @@ func forbidTemplates(t *testing.T, app fixture.App) {
 }
 
 func TestAPauseCarriesTheRecordForward(t *testing.T) {
-	keys := policy.DefaultKeys()
+	keys := annotation.DefaultKeys()
 	ns := namespace(t, "pause-record")
 	app := newPausingApp(t, ns, "app", "6s")
 	fits := func(d *appsv1.Deployment) bool {

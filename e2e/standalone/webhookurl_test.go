@@ -14,7 +14,7 @@ import (
 
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 )
 
 // called is what is posted instead of a reload.
@@ -43,7 +43,7 @@ func TestAWebhookIsCalledInsteadOfReloading(t *testing.T) {
 	ctx, c := t.Context(), shared.Client()
 	e := newEndpoint(t, codes(http.StatusServiceUnavailable, http.StatusOK))
 	app, searching := newApp(t, ns, "app"), newApp(t, ns, "searching", func(a *fixture.App) {
-		a.Annotations = map[string]string{policy.DefaultKeys().Search: "true", policy.DefaultKeys().ConfigMapNamed: "named"}
+		a.Annotations = map[string]string{annotation.DefaultKeys().Search: "true", annotation.DefaultKeys().ConfigMapNamed: "named"}
 	})
 	worker := newApp(t, ns, "worker", func(a *fixture.App) { a.Kind = reloader.StatefulSet })
 	var before *appsv1.Deployment

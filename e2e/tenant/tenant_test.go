@@ -19,7 +19,7 @@ import (
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/e2e/install"
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 )
 
 const (
@@ -99,7 +99,7 @@ func newShop(t *testing.T) *shop {
 		name := fmt.Sprint("app-", i)
 		s.apps[i] = fixture.App{
 			Namespace: namespace, Name: name, ConfigMaps: []string{name},
-			Annotations: map[string]string{policy.DefaultKeys().Auto: "true"},
+			Annotations: map[string]string{annotation.DefaultKeys().Auto: "true"},
 		}
 		require.NoError(t, fixture.SetConfigMap(t.Context(), shared.Client(), namespace, name, map[string]string{"edit": "0"}))
 		_, err = s.apps[i].Create(t.Context(), shared.Client())
@@ -121,7 +121,7 @@ func (s *shop) changes(t *testing.T, times int) []time.Duration {
 			if err != nil {
 				return ""
 			}
-			return state.Env(policy.EnvName(reloader.ConfigMap, app.Name))
+			return state.Env(reloader.EnvName(reloader.ConfigMap, app.Name))
 		}
 		before := mark()
 		require.NoError(t, fixture.SetConfigMap(t.Context(), shared.Client(), app.Namespace, app.Name, map[string]string{"edit": fmt.Sprint(s.edits)}))

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/index"
 	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
@@ -31,7 +32,8 @@ type intake struct {
 	queues   *queues
 	seed     maphash.Seed
 	// parse works out what annotations say. It is called under no lock.
-	parse func(reloader.WorkloadKind, annotationSet, policy.Settings) parsed
+	parse  func(reloader.WorkloadKind, annotationSet, policy.Settings) parsed
+	edited []string // the annotations that users write on workloads
 
 	// moving is true once a workload with marks of Reloader 1 was read.
 	moving atomic.Bool
@@ -97,6 +99,7 @@ func newIntake(s policy.Settings, window time.Duration, x *index.Index, l *ledge
 		queues:    q,
 		seed:      maphash.MakeSeed(),
 		parse:     parseAnnotations,
+		edited:    s.Keys.On(annotation.Workload),
 		workloads: map[reloader.Workload]*tracked{},
 	}
 }
@@ -214,7 +217,7 @@ func hasKnownTemplate(t *tracked, generation int64, now writes) bool {
 
 // trusted decodes an index record and returns it if it was made for the state
 // in which the workload is.
-func trusted(text string, meta metav1.Object, keys policy.Keys) (record.Record, error) {
+func trusted(text string, meta metav1.Object, keys annotation.Keys) (record.Record, error) {
 	rec, err := record.Decode(text)
 	if err != nil {
 		return record.Record{}, err
@@ -432,11 +435,11 @@ func (in *intake) open(w reloader.Workload) bool {
 	return t != nil && !t.resolved
 }
 
-// hash covers the annotations from which policies are made.
+// hash covers the annotations that users write.
 func (in *intake) hash(annotations map[string]string) uint64 {
 	var h maphash.Hash
 	h.SetSeed(in.seed)
-	for _, key := range policyKeys(in.settings.Keys) {
+	for _, key := range in.edited {
 		value, ok := annotations[key]
 		if ok {
 			maphash.WriteComparable(&h, value)
@@ -444,14 +447,4 @@ func (in *intake) hash(annotations map[string]string) uint64 {
 		maphash.WriteComparable(&h, ok)
 	}
 	return h.Sum64()
-}
-
-// policyKeys are the annotations from which policies are made.
-func policyKeys(k policy.Keys) []string {
-	return []string{
-		k.Auto, k.ConfigMapAuto, k.SecretAuto, k.SecretProviderClassAuto,
-		k.ConfigMapNamed, k.SecretNamed, k.SecretProviderClassNamed,
-		k.ConfigMapExclude, k.SecretExclude, k.SecretProviderClassExclude,
-		k.Search, k.CoalesceWindow, k.PausePeriod, k.RolloutStrategy,
-	}
 }

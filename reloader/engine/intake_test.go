@@ -18,13 +18,14 @@ import (
 	"k8s.io/utils/clock"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/index"
 	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/record"
 )
 
-var keys = policy.DefaultKeys() //nolint:gochecknoglobals // a constant in all but syntax
+var keys = annotation.DefaultKeys() //nolint:gochecknoglobals // a constant in all but syntax
 
 // app is one state of a workload, as the API server has it.
 type app struct {

@@ -7,8 +7,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/fingerprint"
-	"k8s-reloader/reloader/policy"
 )
 
 // legacyMarks are what Reloader 1 has left in a pod template: the SHA-1 of the
@@ -21,7 +21,7 @@ import (
 // first reload of ours.
 type legacyMarks map[string]string
 
-func legacyMarksOf(template *corev1.PodTemplateSpec, k policy.Keys) (marks legacyMarks) {
+func legacyMarksOf(template *corev1.PodTemplateSpec, k annotation.Keys) (marks legacyMarks) {
 	if template == nil {
 		return nil
 	}
@@ -38,7 +38,7 @@ func legacyMarksOf(template *corev1.PodTemplateSpec, k policy.Keys) (marks legac
 	if json.Unmarshal([]byte(template.Annotations[k.LastReloadedFrom]), &from) == nil && fingerprint.IsLegacy(from.Hash) {
 		for _, kind := range reloader.SourceKinds() {
 			if strings.EqualFold(from.Type, string(kind)) {
-				put((*map[string]string)(&marks), policy.EnvName(kind, from.Name), from.Hash)
+				put((*map[string]string)(&marks), reloader.EnvName(kind, from.Name), from.Hash)
 			}
 		}
 	}
@@ -50,7 +50,7 @@ func (in *intake) legacyMark(w reloader.Workload, s reloader.Source) string {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if t := in.workloads[w]; t != nil && len(t.legacy) > 0 {
-		return t.legacy[policy.EnvName(s.Kind, s.Name)]
+		return t.legacy[reloader.EnvName(s.Kind, s.Name)]
 	}
 	return ""
 }

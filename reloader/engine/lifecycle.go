@@ -4,9 +4,9 @@ import (
 	"math"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/fingerprint"
 	"k8s-reloader/reloader/index"
-	"k8s-reloader/reloader/policy"
 )
 
 // lifecycle says which beginnings and ends of sources count as changes of their
@@ -69,12 +69,12 @@ func (e *Engine) whoWasThere(s reloader.Source, m index.Matches, read digest) (o
 // ran they are not known, and count as not there.
 type wishes struct{ match, ignore bool }
 
-func wishesOf(annotations map[string]string, k policy.Keys) wishes {
+func wishesOf(annotations map[string]string, k annotation.Keys) wishes {
 	return wishes{match: annotations[k.Match] == "true", ignore: annotations[k.Ignore] == "true"}
 }
 
 // annotations is the inverse of wishesOf.
-func (w wishes) annotations(k policy.Keys) map[string]string {
+func (w wishes) annotations(k annotation.Keys) map[string]string {
 	annotations := map[string]string{}
 	if w.match {
 		annotations[k.Match] = "true"

@@ -8,7 +8,6 @@ import (
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/fingerprint"
 	"k8s-reloader/reloader/kind"
-	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/report"
 )
 
@@ -118,7 +117,7 @@ func (e *Engine) variables(debts []debt, to target) variables {
 }
 
 func (v variables) add(k reloader.SourceKind, name string) {
-	variable := policy.EnvName(k, name)
+	variable := reloader.EnvName(k, name)
 	if first, ok := v[variable]; !ok || name < first {
 		v[variable] = name
 	}
@@ -128,9 +127,9 @@ func (v variables) add(k reloader.SourceKind, name string) {
 // share one by the rule that today's users rely on; here the first of them in
 // the alphabet keeps it, and the others get one of their own.
 func (v variables) of(s reloader.Source) string {
-	name := policy.EnvName(s.Kind, s.Name)
+	name := reloader.EnvName(s.Kind, s.Name)
 	if first, shared := v[name]; shared && first < s.Name {
-		return policy.EnvName(s.Kind, s.Name+"-"+shortHash(s.Name))
+		return reloader.EnvName(s.Kind, s.Name+"-"+shortHash(s.Name))
 	}
 	return name
 }

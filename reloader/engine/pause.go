@@ -11,6 +11,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
 )
@@ -203,7 +204,7 @@ type pauseView struct {
 	version  string
 }
 
-func viewPause(d *appsv1.Deployment, marks pauseMarks, keys policy.Keys) pauseView {
+func viewPause(d *appsv1.Deployment, marks pauseMarks, keys annotation.Keys) pauseView {
 	v := pauseView{
 		ended:    marks.ended && d.Annotations[keys.PausedAt] == marks.at,
 		paused:   d.Spec.Paused,

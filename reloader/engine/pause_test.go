@@ -12,8 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/kind"
-	"k8s-reloader/reloader/policy"
 )
 
 func TestWhatAPauseNeedsNext(t *testing.T) {
@@ -137,15 +137,15 @@ func TestWhoHasPaused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{ManagedFields: tc.fields}}
 			if tc.hasAt {
-				d.Annotations = map[string]string{policy.DefaultKeys().PausedAt: "2026-01-02T03:04:05Z"}
+				d.Annotations = map[string]string{annotation.DefaultKeys().PausedAt: "2026-01-02T03:04:05Z"}
 			}
-			assert.Equal(t, tc.wantOurs, viewPause(d, pauseMarks{}, policy.DefaultKeys()).ours)
+			assert.Equal(t, tc.wantOurs, viewPause(d, pauseMarks{}, annotation.DefaultKeys()).ours)
 		})
 	}
 }
 
 func TestWhenADeploymentIsLookedAt(t *testing.T) {
-	keys := policy.DefaultKeys()
+	keys := annotation.DefaultKeys()
 	w := reloader.Workload{Kind: reloader.Deployment, Namespace: "shop", Name: "web"}
 	meta := func(period, at string, owned bool) *metav1.ObjectMeta {
 		m := &metav1.ObjectMeta{Annotations: map[string]string{}}

@@ -7,14 +7,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 )
 
 // pauses know which Deployments have to be looked at before they are reloaded:
 // those that ask for a pause period, and those that we have paused. It does no
 // I/O and is safe for concurrent use.
 type pauses struct {
-	keys policy.Keys
+	keys annotation.Keys
 
 	mu sync.Mutex // guards everything below
 	// concerned are few: others cost two look-ups in their annotations.
@@ -36,7 +36,7 @@ type pauseMarks struct {
 	left bool
 }
 
-func newPauses(keys policy.Keys) *pauses {
+func newPauses(keys annotation.Keys) *pauses {
 	return &pauses{keys: keys, concerned: map[reloader.Workload]pauseMarks{}}
 }
 

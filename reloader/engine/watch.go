@@ -13,8 +13,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/kind"
-	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/record"
 	"k8s-reloader/reloader/report"
 )
@@ -222,12 +222,12 @@ func (f *feed) slim(meta *metav1.PartialObjectMetadata) {
 }
 
 // readOfWorkloads are the annotations that the handlers of workloads read. Those
-// from which policies are made stay whole: the API server bounds them, and a
-// workload that is read has to have the same.
-func readOfWorkloads(k policy.Keys) map[string]int {
+// that users write stay whole: the API server bounds them, and a workload that is
+// read has to have the same.
+func readOfWorkloads(k annotation.Keys) map[string]int {
 	// One byte more, so that a record that is too long still is.
 	read := map[string]int{k.Index: record.MaxSize + 1, k.PausedAt: maxTimestamp, kind.JobCarrierKey: 0}
-	for _, key := range policyKeys(k) {
+	for _, key := range k.On(annotation.Workload) {
 		read[key] = math.MaxInt
 	}
 	return read

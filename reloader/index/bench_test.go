@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/index"
 	"k8s-reloader/reloader/policy"
 )
@@ -15,7 +16,7 @@ import (
 // "one policy" is without the policies, which the index only points to.
 func BenchmarkMemory(b *testing.B) {
 	const workloads = 10_000
-	s := policy.Settings{Keys: policy.DefaultKeys()}
+	s := policy.Settings{Keys: annotation.DefaultKeys()}
 	shared := policy.Parse(annotations{auto: "true"}, nil, s)
 	for name, parse := range map[string]func() *policy.Policy{
 		"one policy":          func() *policy.Policy { return shared },
@@ -88,7 +89,7 @@ func BenchmarkDependents(b *testing.B) {
 		})
 	}
 	b.Run("5000 dependents of one source", func(b *testing.B) {
-		s := policy.Settings{Keys: policy.DefaultKeys()}
+		s := policy.Settings{Keys: annotation.DefaultKeys()}
 		x, p := index.New(s), policy.Parse(annotations{auto: "true"}, nil, s)
 		for i := range 5_000 {
 			w, e := workload(i, 1)
@@ -105,7 +106,7 @@ func BenchmarkDependents(b *testing.B) {
 func BenchmarkSet(b *testing.B) {
 	for _, workloads := range []int{1_000, 10_000, 100_000} {
 		b.Run(fmt.Sprintf("%d workloads", workloads), func(b *testing.B) {
-			s := policy.Settings{Keys: policy.DefaultKeys()}
+			s := policy.Settings{Keys: annotation.DefaultKeys()}
 			p := policy.Parse(annotations{auto: "true"}, nil, s)
 			x := filled(workloads)
 			w, e := workload(7, namespaces(workloads))
@@ -119,7 +120,7 @@ func BenchmarkSet(b *testing.B) {
 }
 
 func filled(workloads int) *index.Index {
-	s := policy.Settings{Keys: policy.DefaultKeys()}
+	s := policy.Settings{Keys: annotation.DefaultKeys()}
 	x, p := index.New(s), policy.Parse(annotations{auto: "true"}, nil, s)
 	for i := range workloads {
 		w, e := workload(i, namespaces(workloads))

@@ -7,11 +7,12 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/policy"
 )
 
 func TestDecisionsAreToldWithTheirReason(t *testing.T) {
-	settings := policy.Settings{Keys: policy.DefaultKeys()}
+	settings := policy.Settings{Keys: annotation.DefaultKeys()}
 	k := settings.Keys
 	x := New(settings)
 	set := func(name string, annotations map[string]string, references ...reloader.Reference) {

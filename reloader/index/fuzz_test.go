@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/index"
 	"k8s-reloader/reloader/policy"
 )
@@ -100,7 +101,7 @@ func FuzzIndex(f *testing.F) {
 	f.Add([]byte(strings.Repeat("the quick brown fox", 10)), uint8(12))
 	f.Fuzz(func(t *testing.T, program []byte, flags uint8) {
 		s := policy.Settings{
-			Keys:             policy.DefaultKeys(),
+			Keys:             annotation.DefaultKeys(),
 			AutoReloadAll:    flags&1 != 0,
 			IgnoreConfigMaps: flags&2 != 0,
 			CSI:              flags&4 != 0,

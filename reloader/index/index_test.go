@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/index"
 	"k8s-reloader/reloader/policy"
 )
@@ -130,7 +131,7 @@ func TestDependents(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			s := tc.settings
-			s.Keys = policy.DefaultKeys()
+			s.Keys = annotation.DefaultKeys()
 			x := index.New(s)
 			w := deployment("web")
 			x.Set(w, index.Entry{Policy: policy.Parse(tc.workload, nil, s), References: tc.references})
@@ -415,7 +416,7 @@ func TestDependedAllocatesNothing(t *testing.T) {
 }
 
 func newIndex() (*index.Index, policy.Settings) {
-	s := policy.Settings{Keys: policy.DefaultKeys()}
+	s := policy.Settings{Keys: annotation.DefaultKeys()}
 	return index.New(s), s
 }
 

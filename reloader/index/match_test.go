@@ -8,12 +8,13 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/policy"
 )
 
 // holder sets a workload of namespace tenant with that list.
 func holder(x *Index, name, list string) {
-	s := policy.Settings{Keys: policy.DefaultKeys()}
+	s := policy.Settings{Keys: annotation.DefaultKeys()}
 	x.Set(reloader.Workload{Kind: reloader.CronJob, Namespace: "tenant", Name: name},
 		Entry{Policy: policy.Parse(map[string]string{s.Keys.ConfigMapNamed: list}, nil, s)})
 }
@@ -23,7 +24,7 @@ func configMap(name string) reloader.Source {
 }
 
 func TestMatching(t *testing.T) {
-	x := New(policy.Settings{Keys: policy.DefaultKeys()})
+	x := New(policy.Settings{Keys: annotation.DefaultKeys()})
 	for i := range 150 {
 		holder(x, fmt.Sprint("same-", i), "app-.*,other")
 	}
@@ -56,7 +57,7 @@ func TestMatching(t *testing.T) {
 // TestMatchingGoesOnWhereItEnded: whatever a namespace may spend at a time, each
 // call tries one list at least, and none twice.
 func TestMatchingGoesOnWhereItEnded(t *testing.T) {
-	x := New(policy.Settings{Keys: policy.DefaultKeys()})
+	x := New(policy.Settings{Keys: annotation.DefaultKeys()})
 	const lists = 300
 	for i := range lists {
 		holder(x, fmt.Sprint("w-", i), fmt.Sprintf("(?:.?){200}%d|app", i))
@@ -72,7 +73,7 @@ func TestMatchingGoesOnWhereItEnded(t *testing.T) {
 // TestWhatIsRememberedIsBounded: a tenant with many names and many lists has its
 // share and no more, and is answered all the same.
 func TestWhatIsRememberedIsBounded(t *testing.T) {
-	x := New(policy.Settings{Keys: policy.DefaultKeys()})
+	x := New(policy.Settings{Keys: annotation.DefaultKeys()})
 	x.patterned = 1 << 20 // as many others have their share
 	for i := range 40 {
 		holder(x, fmt.Sprint("w-", i), fmt.Sprintf("(?:.?){5}x|.*%d", i%10))

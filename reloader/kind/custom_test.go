@@ -13,7 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 )
 
 // manifestOf decodes the JSON of one object of a kind.
@@ -139,7 +139,7 @@ func TestPatchesOfCustomResources(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			for _, k := range []Kind{rollout(), deploymentConfig()} {
-				c := Change{UID: "first", Strategy: tc.strategy, Marks: tc.marks, Record: tc.record, Keys: policy.DefaultKeys()}
+				c := Change{UID: "first", Strategy: tc.strategy, Marks: tc.marks, Record: tc.record, Keys: annotation.DefaultKeys()}
 				m := manifestOf(t, k, sprintf(generic, withAnnotations(tc.has)))
 				patch, err := k.Patch(c, m)
 				require.NoError(t, err)
@@ -175,7 +175,7 @@ func TestAMarkForAContainerThatIsNotThere(t *testing.T) {
 }
 
 func TestARestart(t *testing.T) {
-	k, keys := rollout(), policy.DefaultKeys()
+	k, keys := rollout(), annotation.DefaultKeys()
 	annotations := map[string]string{keys.RolloutStrategy: "restart"}
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 	change := func(marks ...Mark) Change {

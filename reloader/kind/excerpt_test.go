@@ -13,6 +13,7 @@ import (
 	kjson "sigs.k8s.io/json"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/excerpt"
 	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/reference"
@@ -112,7 +113,7 @@ func TestGenerationWithoutOneAnnotation(t *testing.T) {
 }
 
 // relevant is what admission takes.
-func relevant(key []byte) bool { return policy.DefaultKeys().Relevant()(key) }
+func relevant(key []byte) bool { return policy.Relevant(annotation.DefaultKeys())(key) }
 
 func TestExcerpts(t *testing.T) {
 	for _, k := range All() {

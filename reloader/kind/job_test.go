@@ -16,14 +16,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/fingerprint"
-	"k8s-reloader/reloader/policy"
 )
 
 func sprintf(format string, args ...any) string { return fmt.Sprintf(format, args...) }
 
 func changeOf(marks ...Mark) Change {
-	return Change{UID: "first", Strategy: EnvVars, Marks: marks, Keys: policy.DefaultKeys()}
+	return Change{UID: "first", Strategy: EnvVars, Marks: marks, Keys: annotation.DefaultKeys()}
 }
 
 func settingsMark(value string) Mark { return mark(reloader.ConfigMap, "settings", value, "main") }
@@ -138,7 +138,7 @@ func standing() *batchv1.Job {
 	return &batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "shop", Name: "web", UID: "first", ResourceVersion: "7", Generation: 1, Finalizers: []string{"example.com/wait"},
-			Labels: map[string]string{"team": "a"}, Annotations: map[string]string{"note": "b", policy.DefaultKeys().Index: "old"},
+			Labels: map[string]string{"team": "a"}, Annotations: map[string]string{"note": "b", annotation.DefaultKeys().Index: "old"},
 			OwnerReferences: []metav1.OwnerReference{
 				{APIVersion: "batch/v1", Kind: "CronJob", Name: "nightly", UID: "owner", Controller: new(true), BlockOwnerDeletion: new(true)},
 				{APIVersion: "v1", Kind: "ConfigMap", Name: "other", UID: "other"},
@@ -167,7 +167,7 @@ func TestWhatReplacesAJob(t *testing.T) {
 			replacement, err := Replacement(m, c)
 			require.NoError(t, err)
 			assert.Equal(t, before, old)
-			assert.Equal(t, "new", replacement.Annotations[policy.DefaultKeys().Index])
+			assert.Equal(t, "new", replacement.Annotations[annotation.DefaultKeys().Index])
 			assert.Empty(t, replacement.UID)
 			assert.Empty(t, replacement.ResourceVersion)
 			assert.Empty(t, replacement.Finalizers)

@@ -16,7 +16,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 )
 
 const (
@@ -122,7 +122,7 @@ func TestAJobCarrierOfTheVersionBeforeGivesWhatItHolds(t *testing.T) {
 				with(old)
 				// What the owner had of marks before, and of annotations.
 				old.Spec.Template.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "STAKATER_SETTINGS_CONFIGMAP", Value: "0123"}, {Name: "A", Value: "b"}}
-				old.Spec.Template.Annotations = map[string]string{policy.DefaultKeys().LastReloadedFrom: "{}"}
+				old.Spec.Template.Annotations = map[string]string{annotation.DefaultKeys().LastReloadedFrom: "{}"}
 				before := old.DeepCopy()
 				c := changeOf(settingsMark(longMark))
 				c.Strategy, c.Record = strategy, "new"
@@ -174,10 +174,10 @@ func TestForgedJobCarriersGiveNothing(t *testing.T) {
 			o.Spec.Template.Annotations = map[string]string{"sidecar.example/inject": "true"}
 		},
 		"a memory that is none": func(o *batchv1.Job) {
-			o.Spec.Template.Annotations = map[string]string{policy.DefaultKeys().LastReloadedFrom: "<!channel>"}
+			o.Spec.Template.Annotations = map[string]string{annotation.DefaultKeys().LastReloadedFrom: "<!channel>"}
 		},
 		"a memory of something else": func(o *batchv1.Job) {
-			o.Spec.Template.Annotations = map[string]string{policy.DefaultKeys().LastReloadedFrom: `{"hash":"hunter2"}`}
+			o.Spec.Template.Annotations = map[string]string{annotation.DefaultKeys().LastReloadedFrom: `{"hash":"hunter2"}`}
 		},
 		"more completions": func(o *batchv1.Job) { o.Spec.Completions = new(int32(1000)) },
 		"no deadline":      func(o *batchv1.Job) { o.Spec.ActiveDeadlineSeconds = new(int64(1)) },
@@ -236,7 +236,7 @@ func FuzzJobCarrier(f *testing.F) {
 			return
 		}
 		old := standing()
-		got, err := c.Replacement(job().Manifest(old), Change{Keys: policy.DefaultKeys()})
+		got, err := c.Replacement(job().Manifest(old), Change{Keys: annotation.DefaultKeys()})
 		if err != nil {
 			return
 		}
@@ -249,7 +249,7 @@ func FuzzJobCarrier(f *testing.F) {
 		}
 		got.Spec.Template.Spec.Containers[0].Env = nil
 		want := anew(old, old.Name)
-		delete(got.Spec.Template.Annotations, policy.DefaultKeys().LastReloadedFrom)
+		delete(got.Spec.Template.Annotations, annotation.DefaultKeys().LastReloadedFrom)
 		require.True(t, apiequality.Semantic.DeepEqual(want.Spec, got.Spec))
 	})
 }

@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 )
 
 // Manifest is what the product needs of one decoded workload. Its pointers
@@ -66,7 +66,7 @@ type Kind struct {
 	custom bool
 	// restarts reports whether a workload wants its pods restarted without a
 	// change of the template; nil if none of the kind can.
-	restarts func(*Manifest, policy.Keys) bool
+	restarts func(*Manifest, annotation.Keys) bool
 
 	newObject func() runtime.Object
 	// manifest looks into an object made by newObject.

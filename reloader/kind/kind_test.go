@@ -18,7 +18,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 )
 
 // example is an object of the kind, with one container and two replicas where
@@ -228,7 +228,7 @@ func TestParseStrategy(t *testing.T) {
 func mark(k reloader.SourceKind, name, value, container string) Mark {
 	return Mark{
 		Source: reloader.Source{Kind: k, Namespace: "shop", Name: name}, Value: value,
-		Container: container, Env: policy.EnvName(k, name), UsedBy: []string{container},
+		Container: container, Env: reloader.EnvName(k, name), UsedBy: []string{container},
 	}
 }
 
@@ -273,7 +273,7 @@ func TestPatch(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			tc.change.Keys = policy.DefaultKeys()
+			tc.change.Keys = annotation.DefaultKeys()
 			for _, k := range []Kind{deployment(), statefulSet(), daemonSet()} {
 				require.False(t, k.Reads(tc.change))
 				patch, err := k.Patch(tc.change, nil)

@@ -9,7 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 )
 
 func TestPausePatch(t *testing.T) {
@@ -38,7 +38,7 @@ func TestPausePatch(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			patch, err := tc.pause.Patch(Change{UID: "first", Record: tc.record, Keys: policy.DefaultKeys()})
+			patch, err := tc.pause.Patch(Change{UID: "first", Record: tc.record, Keys: annotation.DefaultKeys()})
 			require.NoError(t, err)
 			assert.Equal(t, types.StrategicMergePatchType, patch.Type)
 			assert.JSONEq(t, tc.want, string(patch.Body))
@@ -48,7 +48,7 @@ func TestPausePatch(t *testing.T) {
 
 func TestAPauseGoesWithTheMarks(t *testing.T) {
 	change := Change{
-		UID: "first", Strategy: EnvVars, Record: "{}", Keys: policy.DefaultKeys(),
+		UID: "first", Strategy: EnvVars, Record: "{}", Keys: annotation.DefaultKeys(),
 		Marks: []Mark{mark(reloader.ConfigMap, "settings", "v1-a", "main")},
 		Pause: &Pause{Paused: new(false), At: new("2026-01-02T03:04:05Z")},
 	}
@@ -63,7 +63,7 @@ func TestAPauseGoesWithTheMarks(t *testing.T) {
 	object.Spec.Paused = true
 	patched := apply(t, object, patch.Body, new(appsv1.Deployment)).(*appsv1.Deployment)
 	assert.False(t, patched.Spec.Paused)
-	assert.Equal(t, "2026-01-02T03:04:05Z", patched.Annotations[policy.DefaultKeys().PausedAt])
+	assert.Equal(t, "2026-01-02T03:04:05Z", patched.Annotations[annotation.DefaultKeys().PausedAt])
 	assert.Len(t, patched.Spec.Template.Spec.Containers, 2)
 }
 

@@ -13,7 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 )
 
 // withEnv is the example with these variables in its first container.
@@ -78,7 +78,7 @@ func TestVariablesOfTheUserStayInTheirPlaces(t *testing.T) {
 			t.Run(string(k.Name)+": "+name, func(t *testing.T) {
 				m := withEnv(t, k, tc.before)
 				c := Change{
-					UID: "first", Strategy: EnvVars, ByPlace: true, Record: "{}", Keys: policy.DefaultKeys(),
+					UID: "first", Strategy: EnvVars, ByPlace: true, Record: "{}", Keys: annotation.DefaultKeys(),
 					Marks: []Mark{mark(reloader.ConfigMap, "settings", "v2-a", "main")},
 				}
 				require.True(t, k.Reads(c))
@@ -100,7 +100,7 @@ func TestVariablesOfTheUserStayInTheirPlaces(t *testing.T) {
 
 // What a merge does besides is done by places, too.
 func TestAPatchByPlacesDoesAllThatAMergeDoes(t *testing.T) {
-	keys := policy.DefaultKeys()
+	keys := annotation.DefaultKeys()
 	twice := []corev1.EnvVar{{Name: "A"}, {Name: "A"}}
 	change := Change{UID: "first", Strategy: EnvVars, ByPlace: true, Keys: keys, Marks: []Mark{mark(reloader.ConfigMap, "settings", "v2-a", "main")}}
 	t.Run("a mark of the other strategy goes", func(t *testing.T) {
@@ -154,7 +154,7 @@ func TestAPatchByPlacesDoesAllThatAMergeDoes(t *testing.T) {
 func TestAnOrdinaryTemplateIsMerged(t *testing.T) {
 	env := []corev1.EnvVar{{Name: "B"}, {Name: "A", Value: "$(B)"}, {Name: "C"}}
 	for _, k := range []Kind{deployment(), statefulSet(), daemonSet()} {
-		c := Change{UID: "first", Strategy: EnvVars, Keys: policy.DefaultKeys(), Marks: []Mark{mark(reloader.ConfigMap, "settings", "v2-a", "main")}}
+		c := Change{UID: "first", Strategy: EnvVars, Keys: annotation.DefaultKeys(), Marks: []Mark{mark(reloader.ConfigMap, "settings", "v2-a", "main")}}
 		require.False(t, k.Reads(c))
 		patch, err := k.Patch(c, nil)
 		require.NoError(t, err)
@@ -176,7 +176,7 @@ func TestAMarkThatIsWrittenIntoATemplateTakesNoName(t *testing.T) {
 	for _, k := range []Kind{cronJob(), job()} {
 		m := k.Manifest(example(t, k))
 		m.Template.Spec.Containers[0].Env = env
-		c := Change{Strategy: EnvVars, Keys: policy.DefaultKeys(), Marks: []Mark{mark(reloader.ConfigMap, "settings", "v2-a", "main")}}.Within(m.Template)
+		c := Change{Strategy: EnvVars, Keys: annotation.DefaultKeys(), Marks: []Mark{mark(reloader.ConfigMap, "settings", "v2-a", "main")}}.Within(m.Template)
 		template := m.Template.DeepCopy()
 		require.NoError(t, c.markTemplate(template))
 		assert.Equal(t, append(env[:3:3], corev1.EnvVar{Name: "STAKATER_SETTINGS_RELOADER_1_CONFIGMAP", Value: "v2-a"}), template.Spec.Containers[0].Env)

@@ -9,7 +9,7 @@ import (
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/record"
 )
 
@@ -49,7 +49,7 @@ func within(object []byte, path ...string) []byte {
 
 // TemplateHash returns the hash of the manifest's pod template that records of
 // it have. The error never quotes the template.
-func (m *Manifest) TemplateHash(k policy.Keys) (string, error) {
+func (m *Manifest) TemplateHash(k annotation.Keys) (string, error) {
 	if m.Kind == reloader.Job {
 		return record.TemplateHash(m.Raw.Template, k, generatedLabels()...)
 	}

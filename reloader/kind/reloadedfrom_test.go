@@ -13,7 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 )
 
 // many returns marks of that many ConfigMaps, from the first on.
@@ -41,7 +41,7 @@ func TestAReloadOfManySourcesStaysSmall(t *testing.T) {
 	for name, marks := range tests {
 		for _, strategy := range []Strategy{EnvVars, Annotations} {
 			t.Run(name+", "+string(strategy), func(t *testing.T) {
-				c := Change{UID: "first", Keys: policy.DefaultKeys(), Strategy: strategy, Marks: marks}
+				c := Change{UID: "first", Keys: annotation.DefaultKeys(), Strategy: strategy, Marks: marks}
 				for _, k := range []Kind{deployment(), rollout(), deploymentConfig()} {
 					m := k.Manifest(example(t, k))
 					patch, err := k.Patch(c, m)
@@ -69,7 +69,7 @@ func TestAReloadOfManySourcesStaysSmall(t *testing.T) {
 // bounded, and recognised when the same is due again.
 func TestManySourcesAreRemembered(t *testing.T) {
 	of := func(marks []Mark) Change {
-		return Change{UID: "first", Keys: policy.DefaultKeys(), Strategy: EnvVars, Marks: marks}
+		return Change{UID: "first", Keys: annotation.DefaultKeys(), Strategy: EnvVars, Marks: marks}
 	}
 	remember := func(c Change, text string) (string, bool) {
 		t.Helper()
@@ -119,12 +119,12 @@ func TestGoingBackAfterAReloadOfManySources(t *testing.T) {
 			template := func(marks ...[]Mark) *Manifest {
 				return changed(t, k, func(m *Manifest) {
 					for _, made := range marks {
-						c := Change{Keys: policy.DefaultKeys(), Strategy: EnvVars, Marks: made}
+						c := Change{Keys: annotation.DefaultKeys(), Strategy: EnvVars, Marks: made}
 						require.NoError(t, c.markTemplate(m.Template))
 					}
 				})
 			}
-			c := Change{UID: "first", Keys: policy.DefaultKeys(), Strategy: EnvVars, Marks: few}
+			c := Change{UID: "first", Keys: annotation.DefaultKeys(), Strategy: EnvVars, Marks: few}
 			m := template(few, all)
 			require.NotEmpty(t, m.Template.Annotations)
 			assert.False(t, c.MarkedIn(m.Template))
@@ -147,7 +147,7 @@ func TestGoingBackAfterAReloadOfManySources(t *testing.T) {
 // A workload without room gets the least that still starts its pods.
 func TestACompactReload(t *testing.T) {
 	for _, strategy := range []Strategy{EnvVars, Annotations} {
-		c := Change{UID: "first", Keys: policy.DefaultKeys(), Strategy: strategy, Marks: many(0, 2, "a"), Record: strings.Repeat("r", 1000), Compact: true}
+		c := Change{UID: "first", Keys: annotation.DefaultKeys(), Strategy: strategy, Marks: many(0, 2, "a"), Record: strings.Repeat("r", 1000), Compact: true}
 		patch, err := deployment().Patch(c, nil)
 		require.NoError(t, err)
 		assert.JSONEq(t, `{"metadata":{"uid":"first","annotations":{"reloader.stakater.com/index":null}},"spec":{"template":{"metadata":{"annotations":{
@@ -169,7 +169,7 @@ func FuzzPatch(f *testing.F) {
 			}
 			for _, s := range []Strategy{EnvVars, Annotations} {
 				for _, n := range []int{1, maxVariables + 1} {
-					c := Change{UID: "u", Keys: policy.DefaultKeys(), Strategy: s, Record: "r", Marks: many(0, n, "v")}
+					c := Change{UID: "u", Keys: annotation.DefaultKeys(), Strategy: s, Record: "r", Marks: many(0, n, "v")}
 					for i := range c.Marks {
 						c.Marks[i].Container = "a"
 					}

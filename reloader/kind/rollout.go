@@ -9,7 +9,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 )
 
 // rolloutSpec is what matters of an Argo Rollout's spec.
@@ -64,12 +64,12 @@ func (r *workloadRef) lender(namespace string) reloader.Workload {
 
 // restartsRollout reports whether a Rollout asks for its pods to be restarted,
 // in place of a new template.
-func restartsRollout(m *Manifest, k policy.Keys) bool {
+func restartsRollout(m *Manifest, k annotation.Keys) bool {
 	return m.Meta.Annotations[k.RolloutStrategy] == "restart"
 }
 
 // Restarts reports whether a reload of m leaves the pod template as it is.
-func (k Kind) Restarts(m *Manifest, keys policy.Keys) bool {
+func (k Kind) Restarts(m *Manifest, keys annotation.Keys) bool {
 	return k.restarts != nil && k.restarts(m, keys)
 }
 

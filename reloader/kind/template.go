@@ -11,8 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/fingerprint"
-	"k8s-reloader/reloader/policy"
 )
 
 // Strategy is where in the pod template a reload leaves its mark.
@@ -69,7 +69,7 @@ type Change struct {
 	// Record is the index record for the generation that the patch makes;
 	// empty leaves the workload without one.
 	Record string
-	Keys   policy.Keys
+	Keys   annotation.Keys
 	// At is the time, for fields that want one. It decides nothing.
 	At time.Time
 	// Pause of a Deployment that the same patch changes; nil leaves it alone.
@@ -156,7 +156,7 @@ func (c Change) Within(t *corev1.PodTemplateSpec) Change {
 		m := &c.Marks[i]
 		at := containerNamed(t, m.Container)
 		for n := 1; at >= 0 && taken(t.Spec.Containers[at].Env, m.Env); n++ {
-			m.Env = policy.EnvName(m.Source.Kind, fmt.Sprint(m.Source.Name, "-reloader-", n))
+			m.Env = reloader.EnvName(m.Source.Kind, fmt.Sprint(m.Source.Name, "-reloader-", n))
 		}
 	}
 	return c

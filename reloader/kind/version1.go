@@ -14,8 +14,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/fingerprint"
-	"k8s-reloader/reloader/policy"
 )
 
 // Marks of version 1 were the fingerprint itself and a hash of the template and
@@ -59,7 +60,7 @@ func StartedInVersion1(m *Manifest, c Change, found *Manifest, before time.Time)
 }
 
 // templateInVersion1 returns the hash of a pod template without marks.
-func templateInVersion1(template *corev1.PodTemplateSpec, k policy.Keys) string {
+func templateInVersion1(template *corev1.PodTemplateSpec, k annotation.Keys) string {
 	unmarked := *template
 	unmarked.Annotations = maps.Clone(template.Annotations)
 	delete(unmarked.Annotations, k.LastReloadedFrom)
@@ -76,9 +77,7 @@ func unmarkedInVersion1(containers []corev1.Container) []corev1.Container {
 	containers = slices.Clone(containers)
 	for i := range containers {
 		containers[i].Env = slices.DeleteFunc(slices.Clone(containers[i].Env), func(v corev1.EnvVar) bool {
-			name, ok := strings.CutPrefix(v.Name, "STAKATER_")
-			return ok && v.ValueFrom == nil &&
-				(strings.HasSuffix(name, "_CONFIGMAP") || strings.HasSuffix(name, "_SECRET") || strings.HasSuffix(name, "_SECRETPROVIDERCLASS"))
+			return v.ValueFrom == nil && reloader.IsEnvName(v.Name)
 		})
 	}
 	return containers

@@ -9,8 +9,8 @@
 //     for sources, Introduced for what a request itself brings in.
 //   - What does admission do about it? Mode.Verdict.
 //
-// The names of the annotations are Keys, the flags that take part are
-// Settings. The contract behind all of it stands in docs/annotations.md; the
+// The annotations and their keys are in package annotation, the flags that take
+// part are Settings. The contract behind all of it stands in docs/annotations.md; the
 // table of policy_test.go is that contract, row by row.
 //
 // It does not own what a workload references (package reference), the record

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/pattern"
 	"k8s-reloader/reloader/policy"
 )
@@ -85,7 +86,7 @@ func TestEntriesThatNeverMatch(t *testing.T) {
 		"any case":            {value: `(?i)App-Config`, excluded: told{inexact, "write full names"}},
 		"a plural":            {value: `configs?`, excluded: told{inexact, "write full names"}},
 	}
-	s := policy.Settings{Keys: policy.DefaultKeys(), CSI: true}
+	s := policy.Settings{Keys: annotation.DefaultKeys(), CSI: true}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			for _, kind := range reloader.SourceKinds() {
@@ -126,7 +127,7 @@ func FuzzEntries(f *testing.F) {
 	f.Add("{a|b}", "b")
 	f.Add(`\Aa\z`, "a")
 	f.Fuzz(func(t *testing.T, value, name string) {
-		s := policy.Settings{Keys: policy.DefaultKeys()}
+		s := policy.Settings{Keys: annotation.DefaultKeys()}
 		if strings.Contains(value, ",") || !pattern.ValidName(name) {
 			t.Skip()
 		}
@@ -146,7 +147,7 @@ func FuzzEntries(f *testing.F) {
 // TestExcludeListsAreBounded: what is beyond the bound is not excluded, as what
 // is beyond that of a named list is not named, and is told.
 func TestExcludeListsAreBounded(t *testing.T) {
-	s := policy.Settings{Keys: policy.DefaultKeys()}
+	s := policy.Settings{Keys: annotation.DefaultKeys()}
 	long := make([]string, 46_000)
 	for i := range long {
 		long[i] = fmt.Sprintf("%05x", i)
@@ -190,7 +191,7 @@ func heap() uint64 {
 }
 
 func TestUnknownKeysAreBounded(t *testing.T) {
-	s := policy.Settings{Keys: policy.DefaultKeys()}
+	s := policy.Settings{Keys: annotation.DefaultKeys()}
 	subject := func(from, to int) policy.Subject {
 		w := policy.Subject{Kind: reloader.Deployment, Annotations: map[string]string{}}
 		for i := from; i < to; i++ {

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 )
 
 // Faults returns what is broken about the annotations of a workload: values
@@ -31,13 +32,12 @@ func isFault(p reloader.Problem) bool {
 
 // canBreak reports whether one of the annotations has a value that need not be
 // usable.
-func canBreak(annotations map[string]string, k Keys) bool {
-	for _, key := range [...]string{
-		k.ConfigMapNamed, k.SecretNamed, k.SecretProviderClassNamed,
-		k.ConfigMapExclude, k.SecretExclude, k.SecretProviderClassExclude,
-		k.PausePeriod, k.CoalesceWindow, k.RolloutStrategy,
-	} {
-		if _, ok := annotations[key]; ok {
+func canBreak(annotations map[string]string, k annotation.Keys) bool {
+	for a := range k.All() {
+		if a.Role != annotation.List && a.Role != annotation.Setting {
+			continue
+		}
+		if _, ok := annotations[a.Key]; ok {
 			return true
 		}
 	}

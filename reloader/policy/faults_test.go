@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/policy"
 )
 
@@ -60,7 +61,7 @@ func TestFaults(t *testing.T) {
 				tc.kind = reloader.Deployment
 			}
 			var got []reloader.Reason
-			for _, p := range policy.Faults(tc.kind, tc.workload.expand(), tc.template.expand(), policy.Settings{Keys: policy.DefaultKeys()}) {
+			for _, p := range policy.Faults(tc.kind, tc.workload.expand(), tc.template.expand(), policy.Settings{Keys: annotation.DefaultKeys()}) {
 				got = append(got, p.Reason)
 			}
 			assert.Equal(t, tc.want, got)

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/policy"
 )
 
@@ -76,7 +77,7 @@ func FuzzDecide(f *testing.F) {
 		if len(named) > 512 || strings.ContainsAny(named, "{") || strings.Contains(strings.ToLower(named), `\p`) {
 			t.Skip("bounded lists have a test of their own")
 		}
-		k := policy.DefaultKeys()
+		k := annotation.DefaultKeys()
 		s := policy.Settings{Keys: k, AutoReloadAll: flags&1 != 0, IgnoreConfigMaps: flags&8 != 0}
 		subset := func(bits uint32, values ...string) map[string]string {
 			m := make(map[string]string)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 )
 
 // Subject is what Judge needs of a workload.
@@ -63,7 +64,7 @@ func Judge(w Subject, s Settings) []reloader.Problem {
 		j.coalesceWindow(p, w.Kind)
 		j.rolloutStrategy(p, w.Kind)
 		j.csiOff(p)
-		j.unknown(p, workloadKeys(s.Keys))
+		j.unknown(p, s.Keys.On(annotation.Workload))
 	}
 	j.hidden(metadata, template)
 	j.labels("metadata.labels", w.Labels)
@@ -299,10 +300,9 @@ func (j *judge) csiOff(p place) {
 	if j.CSI {
 		return
 	}
-	spc := reloader.SecretProviderClass
-	for _, key := range []string{j.Keys.TypedAuto(spc), j.Keys.Named(spc), j.Keys.Exclude(spc)} {
-		if _, ok := p.annotations[key]; ok {
-			j.add(reloader.Notice, reloader.ReasonCSIOff, p.field, key, p.key(key),
+	for a := range j.Keys.All() {
+		if _, ok := p.annotations[a.Key]; ok && a.Source == reloader.SecretProviderClass {
+			j.add(reloader.Notice, reloader.ReasonCSIOff, p.field, a.Key, p.key(a.Key),
 				fixed(" does nothing without --enable-csi-integration"))
 		}
 	}
@@ -319,15 +319,9 @@ func (j *judge) hidden(metadata, template place) {
 		j.add(reloader.Doubtful, reloader.ReasonTemplateHidden, template.field, key, template.key(key),
 			fixed(" is hidden by the keys on the workload: move it there"))
 	}
-	if metadata.speaksAtAll() {
-		tell(j.Keys.Auto)
-		tell(j.Keys.Search)
-	}
-	for i, kind := range reloader.SourceKinds() {
-		if metadata.speaks[i] {
-			tell(j.Keys.TypedAuto(kind))
-			tell(j.Keys.Named(kind))
-			tell(j.Keys.Exclude(kind))
+	for a := range j.Keys.All() {
+		if i, one := ordinal(a.Source); a.On(annotation.Template) && (one && metadata.speaks[i] || !one && metadata.speaksAtAll()) {
+			tell(a.Key)
 		}
 	}
 }

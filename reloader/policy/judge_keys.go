@@ -2,15 +2,12 @@ package policy
 
 import (
 	"slices"
-	"strings"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 )
 
 const (
-	// domain is where keys belong to the product: itself and what is below it.
-	domain = "reloader.stakater.com"
-
 	// maxUnknown is how many unknown keys of one map are told, and maxSuggested
 	// the length of those for which it is searched what they were meant to be.
 	maxUnknown   = 100
@@ -25,14 +22,15 @@ const (
 func JudgeSource(kind reloader.SourceKind, labels, annotations map[string]string, s Settings) []reloader.Problem {
 	j := judge{Settings: s}
 	p := place{field: "metadata.annotations", annotations: annotations}
-	for _, key := range []string{s.Keys.Match, s.Keys.Ignore} {
+	own := s.Keys.On(annotation.Source)
+	for _, key := range own {
 		j.exactlyTrue(p, key)
 		if _, ok := annotations[key]; ok && kind == reloader.SecretProviderClass && !s.CSI {
 			j.add(reloader.Notice, reloader.ReasonCSIOff, p.field, key, p.key(key),
 				fixed(" does nothing without --enable-csi-integration"))
 		}
 	}
-	for _, key := range workloadKeys(s.Keys) {
+	for _, key := range s.Keys.On(annotation.Workload) {
 		if _, ok := annotations[key]; !ok {
 			continue
 		}
@@ -43,45 +41,42 @@ func JudgeSource(kind reloader.SourceKind, labels, annotations map[string]string
 		j.add(reloader.Doubtful, reloader.ReasonKeyMisplaced, p.field, key, p.key(key),
 			fixed(" does nothing on a "+string(kind)), instead)
 	}
-	j.unknown(p, []string{s.Keys.Match, s.Keys.Ignore})
+	j.unknown(p, own)
 	j.labels("metadata.labels", labels)
 	return j.sorted()
 }
 
-// workloadKeys are the keys that people write on workloads.
-func workloadKeys(k Keys) []string {
-	keys := []string{k.Auto, k.Search}
-	for _, kind := range reloader.SourceKinds() {
-		keys = append(keys, k.TypedAuto(kind), k.Named(kind), k.Exclude(kind))
-	}
-	return append(keys, k.RolloutStrategy, k.PausePeriod, k.CoalesceWindow)
-}
-
-// known returns every key.
-func (k Keys) known() map[string]struct{} {
-	all := append(workloadKeys(k), k.Match, k.Ignore, k.PausedAt, k.LastReloadedFrom, k.Index)
-	known := make(map[string]struct{}, len(all))
-	for _, key := range all {
-		if key != "" {
-			known[key] = struct{}{}
+// known returns every key of ours.
+func known(k annotation.Keys) map[string]struct{} {
+	known := make(map[string]struct{})
+	for a := range k.All() {
+		if a.Key != "" {
+			known[a.Key] = struct{}{}
 		}
 	}
 	return known
 }
 
-// underDomain reports whether a key looks like one of ours.
-func underDomain(key string) bool {
-	prefix, _, _ := strings.Cut(key, "/")
-	return prefix == domain || strings.HasSuffix(prefix, "."+domain)
+// Relevant returns what tells the keys of annotations and labels that mean
+// anything here from all others: those of k, and those that Judge takes for
+// misspelled ones.
+func Relevant(k annotation.Keys) func(key []byte) bool {
+	known := known(k)
+	return func(key []byte) bool {
+		if _, ok := known[string(key)]; ok { // makes no string
+			return true
+		}
+		return len(key) >= len(annotation.Domain) && annotation.Ours(string(key))
+	}
 }
 
 // unknown judges keys that look like ours and are not. The candidates are
 // what they may have been meant to be.
 func (j *judge) unknown(p place, candidates []string) {
-	known := j.Keys.known()
+	ours := known(j.Keys)
 	var unknown []string
 	for key := range p.annotations {
-		if _, ok := known[key]; !ok && underDomain(key) {
+		if _, ok := ours[key]; !ok && annotation.Ours(key) {
 			unknown = append(unknown, key)
 		}
 	}
@@ -102,7 +97,7 @@ func (j *judge) labels(field string, labels map[string]string) {
 	if len(labels) == 0 {
 		return
 	}
-	for key := range j.Keys.known() {
+	for key := range known(j.Keys) {
 		if _, ok := labels[key]; ok {
 			j.add(reloader.Doubtful, reloader.ReasonKeyAsLabel, field, key, raw(key),
 				fixed(" does nothing as a label: write it as an annotation"))

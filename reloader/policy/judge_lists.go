@@ -165,7 +165,7 @@ func (j *judge) collisions(field string, kind reloader.SourceKind, used []string
 				continue
 			}
 		}
-		env := EnvName(kind, name)
+		env := reloader.EnvName(kind, name)
 		other, taken := first[env]
 		if !taken {
 			first[env] = name

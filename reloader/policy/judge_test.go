@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/policy"
 )
 
@@ -320,7 +321,7 @@ func TestJudge(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := policy.Settings{Keys: policy.DefaultKeys()}
+			s := policy.Settings{Keys: annotation.DefaultKeys()}
 			if tc.settings != nil {
 				tc.settings(&s)
 			}
@@ -384,7 +385,7 @@ func TestJudgeSource(t *testing.T) {
 			if tc.kind == "" {
 				tc.kind = reloader.ConfigMap
 			}
-			s := policy.Settings{Keys: policy.DefaultKeys(), CSI: tc.csi}
+			s := policy.Settings{Keys: annotation.DefaultKeys(), CSI: tc.csi}
 			assert.Equal(t, tc.want, lines(t, policy.JudgeSource(tc.kind, tc.labels.expand(), tc.annotations.expand(), s)))
 		})
 	}
@@ -392,7 +393,7 @@ func TestJudgeSource(t *testing.T) {
 
 func TestUnrecorded(t *testing.T) {
 	t.Parallel()
-	k := policy.DefaultKeys()
+	k := annotation.DefaultKeys()
 	tests := map[string]struct {
 		recorded, actual []reloader.Reference
 		want             []string
@@ -418,7 +419,7 @@ func TestUnrecorded(t *testing.T) {
 
 func TestIntroduced(t *testing.T) {
 	t.Parallel()
-	s := policy.Settings{Keys: policy.DefaultKeys()}
+	s := policy.Settings{Keys: annotation.DefaultKeys()}
 	before := policy.Judge(policy.Subject{Kind: reloader.Deployment, Annotations: notes{"auto": "yes", "deployment/pause-period": "x"}.expand()}, s)
 	after := policy.Judge(policy.Subject{Kind: reloader.Deployment, Annotations: notes{"auto": "yes", "deployment/pause-period": "y"}.expand()}, s)
 	assert.Empty(t, policy.Introduced(after, after), "an old mistake passes")
@@ -430,7 +431,7 @@ func TestIntroduced(t *testing.T) {
 
 func TestMendingAPartOfAListIntroducesNothing(t *testing.T) {
 	t.Parallel()
-	s := policy.Settings{Keys: policy.DefaultKeys()}
+	s := policy.Settings{Keys: annotation.DefaultKeys()}
 	numbered := func(format string, from, to int) string {
 		var list []string
 		for i := from; i < to; i++ {
@@ -463,7 +464,7 @@ func TestJudgeIsBoundedOnHostileInput(t *testing.T) {
 	for i := range entries {
 		entries[i] = fmt.Sprintf("broken-%d[", i)
 	}
-	k := policy.DefaultKeys()
+	k := annotation.DefaultKeys()
 	s := policy.Settings{Keys: k}
 	annotations := map[string]string{
 		k.Auto: huge, k.Search: huge, k.ConfigMapAuto: huge, k.PausePeriod: huge, k.RolloutStrategy: huge, k.Match: huge,

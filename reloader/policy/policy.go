@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/pattern"
 )
 
@@ -85,7 +86,7 @@ func parseRules(metadata, template map[string]string, kind reloader.SourceKind, 
 
 // speaks reports whether annotations decide about a kind of source: by the
 // presence of a key, whatever its value.
-func speaks(annotations map[string]string, kind reloader.SourceKind, k Keys) bool {
+func speaks(annotations map[string]string, kind reloader.SourceKind, k annotation.Keys) bool {
 	for _, key := range [...]string{k.Auto, k.TypedAuto(kind), k.Named(kind), k.Search} {
 		if _, ok := annotations[key]; ok {
 			return true

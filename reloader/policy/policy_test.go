@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/policy"
 )
 
@@ -405,7 +406,7 @@ func TestDecide(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := policy.Settings{Keys: policy.DefaultKeys()}
+			s := policy.Settings{Keys: annotation.DefaultKeys()}
 			if tc.settings != nil {
 				tc.settings(&s)
 			}
@@ -430,7 +431,7 @@ func TestDecide(t *testing.T) {
 
 func TestPolicyForTheIndex(t *testing.T) {
 	t.Parallel()
-	s := policy.Settings{Keys: policy.DefaultKeys()}
+	s := policy.Settings{Keys: annotation.DefaultKeys()}
 
 	p := policy.Parse(notes{"configmap/reload": "b, a,b, my.cm, x-.*,y[", "secret/auto": "true"}.expand(), nil, s)
 	assert.True(t, p.Active())
@@ -473,24 +474,9 @@ func TestSettings(t *testing.T) {
 	assert.False(t, s.Enabled("Pod"))
 }
 
-func TestTemplateSubset(t *testing.T) {
-	t.Parallel()
-	k := policy.DefaultKeys()
-	assert.Nil(t, k.TemplateSubset(nil))
-	assert.Nil(t, k.TemplateSubset(map[string]string{"a": "b", k.PausePeriod: "5m", k.LastReloadedFrom: "{}"}))
-	want := notes{
-		"auto": "", "search": "x", "configmap/auto": "1", "secret/reload": "2", "secretproviderclasses.exclude/reload": "3",
-	}.expand()
-	all := notes{
-		"auto": "", "search": "x", "configmap/auto": "1", "secret/reload": "2", "secretproviderclasses.exclude/reload": "3",
-		"last-reloaded-from": "{}", "index": "{}",
-	}.expand()
-	assert.Equal(t, want, k.TemplateSubset(all))
-}
-
 func TestListsAreBounded(t *testing.T) {
 	t.Parallel()
-	s := policy.Settings{Keys: policy.DefaultKeys()}
+	s := policy.Settings{Keys: annotation.DefaultKeys()}
 	parse := func(list string) *policy.Policy {
 		return policy.Parse(map[string]string{s.Keys.ConfigMapNamed: list}, nil, s)
 	}
@@ -540,28 +526,4 @@ func TestListsAreBounded(t *testing.T) {
 		assert.True(t, p.Decide(reloader.ConfigMap, list[999], nil, false).Reload)
 		assert.False(t, p.Decide(reloader.ConfigMap, list[1000], nil, false).Reload, "a thousand are enough for anyone")
 	})
-}
-
-func TestEnvName(t *testing.T) {
-	t.Parallel()
-	tests := map[string]struct {
-		kind reloader.SourceKind
-		name string
-		want string
-	}{
-		"a dash":                       {reloader.ConfigMap, "my-cm", "STAKATER_MY_CM_CONFIGMAP"},
-		"a dot collides with it":       {reloader.ConfigMap, "my.cm", "STAKATER_MY_CM_CONFIGMAP"},
-		"a run of others is one":       {reloader.Secret, "a.-.b", "STAKATER_A_B_SECRET"},
-		"leading ones are dropped":     {reloader.Secret, "--a", "STAKATER_A_SECRET"},
-		"digits stay":                  {reloader.SecretProviderClass, "v1.2", "STAKATER_V1_2_SECRETPROVIDERCLASS"},
-		"bytes beyond ASCII":           {reloader.ConfigMap, "aäb", "STAKATER_A_B_CONFIGMAP"},
-		"nothing":                      {reloader.ConfigMap, "", "STAKATER__CONFIGMAP"},
-		"a trailing one stays (today)": {reloader.ConfigMap, "a-", "STAKATER_A__CONFIGMAP"},
-	}
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			assert.Equal(t, tc.want, policy.EnvName(tc.kind, tc.name))
-		})
-	}
 }

@@ -1,11 +1,14 @@
 package policy
 
-import "k8s-reloader/reloader"
+import (
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
+)
 
 // Settings are the flags that take part in decisions. The zero value with
 // DefaultKeys is what a user without flags gets. Settings is comparable.
 type Settings struct {
-	Keys Keys
+	Keys annotation.Keys
 	// AutoReloadAll opts in every workload that has no auto annotation.
 	AutoReloadAll bool
 	// IgnoreConfigMaps and IgnoreSecrets switch a kind of source off.

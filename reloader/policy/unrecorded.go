@@ -4,12 +4,13 @@ import (
 	"reflect"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 )
 
 // Unrecorded returns what to tell when the references of a pod template are
 // not those that its index record holds: something changed the template after
 // the record was made. Both lists are in the order of reference.Of.
-func Unrecorded(recorded, actual []reloader.Reference, k Keys) []reloader.Problem {
+func Unrecorded(recorded, actual []reloader.Reference, k annotation.Keys) []reloader.Problem {
 	if len(recorded) == 0 && len(actual) == 0 || reflect.DeepEqual(recorded, actual) {
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 )
 
 // MaxWindow is the longest coalescing window: a change does not wait longer
@@ -12,7 +13,7 @@ const MaxWindow = time.Hour
 
 // Window returns the coalescing window that a workload's metadata ask for;
 // false if they ask for none, or for one that cannot be used.
-func Window(metadata map[string]string, k Keys) (time.Duration, bool) {
+func Window(metadata map[string]string, k annotation.Keys) (time.Duration, bool) {
 	value, ok := metadata[k.CoalesceWindow]
 	if !ok {
 		return 0, false

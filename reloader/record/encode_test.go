@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/record"
 )
 
@@ -193,8 +193,8 @@ func TestDecodeErrorsDoNotQuote(t *testing.T) {
 func FuzzEncode(f *testing.F) {
 	f.Add("shop", "web", "u-1", int64(3), "00ff", "app", "db,cache", "a,b", "true", uint8(0))
 	f.Add("", "", "", int64(-1), "\x00", "\n", "x", "", "\xff<>&\u2028", uint8(0xff))
-	f.Fuzz(func(t *testing.T, namespace, name, uid string, generation int64, template, container, sources, keys, annotation string, bits uint8) {
-		r := record.New(record.Identity{Namespace: namespace, Name: name, UID: uid, Generation: generation}, testTemplate(), "", policy.DefaultKeys())
+	f.Fuzz(func(t *testing.T, namespace, name, uid string, generation int64, template, container, sources, keys, value string, bits uint8) {
+		r := record.New(record.Identity{Namespace: namespace, Name: name, UID: uid, Generation: generation}, testTemplate(), "", annotation.DefaultKeys())
 		r.Template, r.Container = template, container
 		hows := []reloader.How{reloader.HowEnv, reloader.HowVolume, reloader.HowCSI, reloader.HowImagePull}
 		for i, source := range strings.Split(sources, ",") {
@@ -207,7 +207,7 @@ func FuzzEncode(f *testing.F) {
 			}
 			r.References = append(r.References, ref)
 		}
-		r.Annotations = map[string]string{annotation: keys, name: annotation}
+		r.Annotations = map[string]string{value: keys, name: value}
 
 		text, err := r.Encode()
 		if err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/record"
 )
 
@@ -42,7 +42,7 @@ func TestByPlace(t *testing.T) {
 			assert.Equal(t, tc.want, record.ByPlace(&template.Spec))
 
 			// The record carries it, and takes no room where there is nothing to say.
-			text, err := record.New(record.Identity{Name: "web", Namespace: "shop"}, template, "00ff", policy.DefaultKeys()).Encode()
+			text, err := record.New(record.Identity{Name: "web", Namespace: "shop"}, template, "00ff", annotation.DefaultKeys()).Encode()
 			require.NoError(t, err)
 			got, err := record.Decode(text)
 			require.NoError(t, err)

@@ -8,7 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/reference"
 )
 
@@ -61,7 +61,7 @@ type Identity struct {
 
 // New returns the record of the workload id with the given pod template, which
 // it neither changes nor keeps, and its TemplateHash.
-func New(id Identity, template *corev1.PodTemplateSpec, hash string, k policy.Keys) Record {
+func New(id Identity, template *corev1.PodTemplateSpec, hash string, k annotation.Keys) Record {
 	return Record{
 		Version:     Version,
 		Namespace:   id.Namespace,
@@ -108,7 +108,7 @@ func (m Misfit) Error() string {
 // Fits returns nil if r was made for exactly the state id, with the annotation
 // keys k, and may be trusted; else the first Misfit. A record without a UID was
 // made before the workload had one, and fits any.
-func (r Record) Fits(id Identity, k policy.Keys) error {
+func (r Record) Fits(id Identity, k annotation.Keys) error {
 	switch {
 	case !known(r.Version):
 		return MisfitVersion
@@ -131,7 +131,7 @@ func known(version int) bool { return firstVersion <= version && version <= Vers
 
 // KeysDigest returns a short digest of k, as records carry it. JSON takes in every field, also one
 // that is added one day.
-func KeysDigest(k policy.Keys) string {
+func KeysDigest(k annotation.Keys) string {
 	// A struct of strings always has a JSON form.
 	text, _ := json.Marshal(k)
 	sum := sha256.Sum256(text)

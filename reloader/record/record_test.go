@@ -11,14 +11,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/record"
 )
 
 func TestNew(t *testing.T) {
 	template := testTemplate()
 	before := template.DeepCopy()
-	k := policy.DefaultKeys()
+	k := annotation.DefaultKeys()
 	id := record.Identity{Namespace: "shop", Name: "web", UID: "u-1", Generation: 3}
 
 	got := record.New(id, template, "00ff", k)
@@ -44,14 +44,14 @@ func TestNew(t *testing.T) {
 }
 
 func TestFits(t *testing.T) {
-	k := policy.DefaultKeys()
+	k := annotation.DefaultKeys()
 	id := record.Identity{Namespace: "shop", Name: "web", UID: "u-1", Generation: 3}
 	otherKeys := k
 	otherKeys.Search = "example.com/search"
 	tests := map[string]struct {
 		change func(r *record.Record)
 		id     record.Identity
-		keys   policy.Keys
+		keys   annotation.Keys
 		want   error
 	}{
 		"the state that it was made for":        {id: id, keys: k},
@@ -82,11 +82,11 @@ func TestFits(t *testing.T) {
 // made with any other key must not be trusted.
 func TestEveryKeyCounts(t *testing.T) {
 	id := record.Identity{Namespace: "shop", Name: "web", Generation: 1}
-	r := record.New(id, testTemplate(), "00ff", policy.DefaultKeys())
-	for i := range reflect.TypeFor[policy.Keys]().NumField() {
-		k := policy.DefaultKeys()
+	r := record.New(id, testTemplate(), "00ff", annotation.DefaultKeys())
+	for i := range reflect.TypeFor[annotation.Keys]().NumField() {
+		k := annotation.DefaultKeys()
 		reflect.ValueOf(&k).Elem().Field(i).SetString("example.com/other")
-		assert.ErrorIs(t, r.Fits(id, k), record.MisfitKeys, reflect.TypeFor[policy.Keys]().Field(i).Name)
+		assert.ErrorIs(t, r.Fits(id, k), record.MisfitKeys, reflect.TypeFor[annotation.Keys]().Field(i).Name)
 	}
 }
 
@@ -97,7 +97,7 @@ func TestWithGenerationLeavesTheOriginalAlone(t *testing.T) {
 }
 
 func BenchmarkNew(b *testing.B) {
-	template, k := testTemplate(), policy.DefaultKeys()
+	template, k := testTemplate(), annotation.DefaultKeys()
 	id := record.Identity{Namespace: "shop", Name: "web", Generation: 3}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -106,7 +106,7 @@ func BenchmarkNew(b *testing.B) {
 }
 
 func BenchmarkFits(b *testing.B) {
-	k := policy.DefaultKeys()
+	k := annotation.DefaultKeys()
 	id := record.Identity{Namespace: "shop", Name: "web", Generation: 3}
 	r := record.New(id, testTemplate(), "00ff", k)
 	b.ReportAllocs()
@@ -144,7 +144,7 @@ func BenchmarkDecode(b *testing.B) {
 
 func benchmarkRecords(b *testing.B) map[string]record.Record {
 	b.Helper()
-	small := record.New(record.Identity{Namespace: "shop", Name: "web", UID: "0fa3c1de-4d2c-4d2e-9f3a-1f6f0c6a8c11", Generation: 3}, testTemplate(), "00ff", policy.DefaultKeys())
+	small := record.New(record.Identity{Namespace: "shop", Name: "web", UID: "0fa3c1de-4d2c-4d2e-9f3a-1f6f0c6a8c11", Generation: 3}, testTemplate(), "00ff", annotation.DefaultKeys())
 	large := small
 	for i := range 500 {
 		large.References = append(large.References, reloader.Reference{
@@ -183,4 +183,11 @@ func testTemplate() *corev1.PodTemplateSpec {
 			}},
 		},
 	}
+}
+
+// A new digest makes every record of a cluster one that is not trusted, so that
+// an upgrade reads all workloads.
+func TestTheDigestOfTheKeysStays(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, "c2a7af4eb24766b6", record.KeysDigest(annotation.DefaultKeys()))
 }

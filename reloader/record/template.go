@@ -9,7 +9,8 @@ import (
 	"slices"
 	"strings"
 
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 )
 
 // maxDepth bounds how deep the JSON of a pod template may be nested. Real ones
@@ -28,7 +29,7 @@ const maxDepth = 100
 // else counts. A template of no bytes is null.
 //
 // The error wraps ErrMalformed and never quotes the template.
-func TemplateHash(template []byte, k policy.Keys, generated ...string) (string, error) {
+func TemplateHash(template []byte, k annotation.Keys, generated ...string) (string, error) {
 	if len(template) == 0 {
 		template = []byte("null")
 	}
@@ -272,8 +273,5 @@ func (c *canonical) quote(s string) {
 // isMark reports whether a variable, whose value stands in the template, is one
 // that a reload wrote: by its name, in quotes.
 func isMark(quoted string) bool {
-	name, ok := strings.CutPrefix(strings.Trim(quoted, `"`), "STAKATER_")
-	return ok && (strings.HasSuffix(name, "_CONFIGMAP") ||
-		strings.HasSuffix(name, "_SECRET") ||
-		strings.HasSuffix(name, "_SECRETPROVIDERCLASS"))
+	return reloader.IsEnvName(strings.Trim(quoted, `"`))
 }

@@ -12,14 +12,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/record"
 )
 
 func TestTemplateHash(t *testing.T) {
-	k := policy.DefaultKeys()
+	k := annotation.DefaultKeys()
 	mark := func(kind reloader.SourceKind, name string) corev1.EnvVar {
-		return corev1.EnvVar{Name: policy.EnvName(kind, name), Value: "v1-00112233445566778899aabbccddeeff"}
+		return corev1.EnvVar{Name: reloader.EnvName(kind, name), Value: "v1-00112233445566778899aabbccddeeff"}
 	}
 	tests := map[string]struct {
 		change   func(template *corev1.PodTemplateSpec)
@@ -84,24 +84,24 @@ func TestTemplateHash(t *testing.T) {
 
 func TestTemplateHashGoesByTheKeyInUse(t *testing.T) {
 	template := testTemplate()
-	k := policy.DefaultKeys()
+	k := annotation.DefaultKeys()
 	want := typedHash(t, template, k)
 	k.LastReloadedFrom = "example.com/last"
 	template.Annotations["example.com/last"] = "{}"
 	assert.Equal(t, want, typedHash(t, template, k))
-	template.Annotations[policy.DefaultKeys().LastReloadedFrom] = "{}"
+	template.Annotations[annotation.DefaultKeys().LastReloadedFrom] = "{}"
 	assert.NotEqual(t, want, typedHash(t, template, k))
 }
 
 // typedHash hashes what the Go types encode to.
-func typedHash(t testing.TB, template *corev1.PodTemplateSpec, k policy.Keys) string {
+func typedHash(t testing.TB, template *corev1.PodTemplateSpec, k annotation.Keys) string {
 	t.Helper()
 	raw, err := json.Marshal(template)
 	require.NoError(t, err)
 	return hash(t, string(raw), k)
 }
 
-func hash(t testing.TB, template string, k policy.Keys, generated ...string) string {
+func hash(t testing.TB, template string, k annotation.Keys, generated ...string) string {
 	t.Helper()
 	h, err := record.TemplateHash([]byte(template), k, generated...)
 	require.NoError(t, err)
@@ -120,7 +120,7 @@ const (
 )
 
 func TestTemplateHashOfText(t *testing.T) {
-	k := policy.DefaultKeys()
+	k := annotation.DefaultKeys()
 	in := func(old, with string) string { return strings.Replace(plainTemplate, old, with, 1) }
 	tests := map[string]struct {
 		template string
@@ -172,7 +172,7 @@ func TestTemplateHashRefuses(t *testing.T) {
 		"deep nesting, complete": strings.Repeat(`[`, 500) + strings.Repeat(`]`, 500),
 	} {
 		t.Run(name, func(t *testing.T) {
-			h, err := record.TemplateHash([]byte(text), policy.DefaultKeys())
+			h, err := record.TemplateHash([]byte(text), annotation.DefaultKeys())
 			require.ErrorIs(t, err, record.ErrMalformed)
 			assert.NotContains(t, err.Error(), "hunter2")
 			assert.Empty(t, h)
@@ -188,7 +188,7 @@ func FuzzTemplateHash(f *testing.F) {
 		f.Add([]byte(seed), "x")
 	}
 	f.Fuzz(func(t *testing.T, raw []byte, text string) {
-		k := policy.DefaultKeys()
+		k := annotation.DefaultKeys()
 		want, err := record.TemplateHash(raw, k)
 		if err != nil {
 			require.ErrorIs(t, err, record.ErrMalformed)
@@ -228,7 +228,7 @@ func FuzzTemplateHash(f *testing.F) {
 			if containers, ok := spec["containers"].([]any); ok && len(containers) > 0 {
 				if container, ok := containers[0].(map[string]any); ok {
 					if env, ok := container["env"].([]any); ok || container["env"] == nil {
-						container["env"] = append([]any{map[string]any{"name": policy.EnvName(reloader.Secret, "s"), "value": text}}, env...)
+						container["env"] = append([]any{map[string]any{"name": reloader.EnvName(reloader.Secret, "s"), "value": text}}, env...)
 						require.Equal(t, want, hash(t, respelled(), k), "a mark")
 						container["env"] = append([]any{map[string]any{"name": "OTHER", "value": text}}, env...)
 						require.NotEqual(t, want, hash(t, respelled(), k), "another variable")
@@ -240,7 +240,7 @@ func FuzzTemplateHash(f *testing.F) {
 }
 
 func BenchmarkTemplateHash(b *testing.B) {
-	template, k := testTemplate(), policy.DefaultKeys()
+	template, k := testTemplate(), annotation.DefaultKeys()
 	template.Spec.Containers[0].Command = strings.Split(strings.Repeat("word ", 50), " ")
 	raw, err := json.Marshal(template)
 	require.NoError(b, err)

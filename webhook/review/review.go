@@ -50,7 +50,7 @@ func Source(source reloader.SourceKind, raw []byte, s policy.Settings) ([]reload
 			Annotations map[string]string `json:"annotations"`
 		} `json:"metadata"`
 	}
-	keys := s.Keys.Relevant()
+	keys := policy.Relevant(s.Keys)
 	taken, err := excerpt.Take(raw, excerpt.Field{Members: []excerpt.Member{excerpt.Object("metadata",
 		excerpt.Map("labels", keyCost, keys),
 		excerpt.Map("annotations", keyCost, keys),

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/policy"
 	"k8s-reloader/webhook/review"
 )
@@ -34,7 +35,7 @@ func TestObject(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			problems, err := review.Object(tc.group, tc.kind, []byte(tc.raw), policy.Settings{Keys: policy.DefaultKeys()})
+			problems, err := review.Object(tc.group, tc.kind, []byte(tc.raw), policy.Settings{Keys: annotation.DefaultKeys()})
 			if tc.wantErr != "" {
 				require.EqualError(t, err, tc.wantErr)
 				return

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
 )
 
 // Verdict is what was wrong with one workload.
@@ -85,7 +84,7 @@ func (s *Story) Judge(absences Absences) []Finding {
 			names = map[string]reloader.Source{}
 			j.variables[source.Namespace] = names
 		}
-		names[policy.EnvName(source.Kind, source.Name)] = source
+		names[reloader.EnvName(source.Kind, source.Name)] = source
 	}
 	var findings []Finding
 	for _, w := range s.sortedWorkloads() {

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/policy"
+	"k8s-reloader/reloader/annotation"
 )
 
 // Manager is the field manager that reloads write as.
@@ -70,7 +70,7 @@ const markPrefix = "STAKATER_"
 func templateOf(meta *metav1.ObjectMeta, template *corev1.PodTemplateSpec) Template {
 	t := Template{
 		UID:     meta.UID,
-		OptedIn: meta.Annotations[policy.DefaultKeys().Auto] == "true",
+		OptedIn: meta.Annotations[annotation.DefaultKeys().Auto] == "true",
 		Marks:   map[string]string{},
 	}
 	bare := template.DeepCopy()

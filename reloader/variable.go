@@ -1,16 +1,14 @@
-package policy
+package reloader
 
-import (
-	"strings"
+import "strings"
 
-	"k8s-reloader/reloader"
-)
+const variablePrefix = "STAKATER_"
 
 // EnvName returns the name of the environment variable that marks a container
 // for a source. Different names can share one: my-cm and my.cm do.
-func EnvName(kind reloader.SourceKind, name string) string {
+func EnvName(kind SourceKind, name string) string {
 	var b strings.Builder
-	b.WriteString("STAKATER_")
+	b.WriteString(variablePrefix)
 	gap := true // leading other characters are dropped
 	for i := range len(name) {
 		switch c := name[i]; {
@@ -28,4 +26,12 @@ func EnvName(kind reloader.SourceKind, name string) string {
 	b.WriteByte('_')
 	b.WriteString(strings.ToUpper(string(kind)))
 	return b.String()
+}
+
+// IsEnvName reports whether a variable may be one that marks a container.
+func IsEnvName(variable string) bool {
+	rest, ok := strings.CutPrefix(variable, variablePrefix)
+	return ok && (strings.HasSuffix(rest, "_CONFIGMAP") ||
+		strings.HasSuffix(rest, "_SECRET") ||
+		strings.HasSuffix(rest, "_SECRETPROVIDERCLASS"))
 }
