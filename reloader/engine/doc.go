@@ -17,8 +17,8 @@
 //     reports; rotation.go, which content is the present one; started.go, whose
 //     pods have started with it)
 //   - ledger.go: which content has reached which workload (account.go, one
-//     source; shelf.go, those of a namespace; ledger_scope.go, of one that
-//     leaves; archive.go, across restarts)
+//     source; shelf.go, those of a namespace; graves.go, those that are gone;
+//     ledger_scope.go, of a namespace that leaves; archive.go, across restarts)
 //   - moment.go, recent.go: what came first, a source or its workload
 //   - lookback.go: what changed while no engine ran, by times (births.go, since
 //     when a pod template is there)

@@ -259,6 +259,7 @@ func (e *Engine) lead(ctx context.Context) {
 	stats := e.Stats()
 	e.log.Info("ready", "workloads", stats.Workloads, "sources", stats.Sources, "after", e.clock.Since(started).String())
 	workers.Go(func() { e.verifyRegularly(ctx) })
+	workers.Go(func() { e.forgetRegularly(ctx) })
 	select {
 	case <-ctx.Done():
 		return

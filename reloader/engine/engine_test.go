@@ -250,13 +250,21 @@ func TestWhatIsOverIsSwept(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
 			var running sync.WaitGroup
 			running.Go(func() { e.verifyRegularly(ctx) })
-			waits := func() bool { return c.HasWaiters() }
-			require.Eventually(t, waits, time.Minute, time.Millisecond)
+			running.Go(func() { e.forgetRegularly(ctx) })
+			require.Eventually(t, func() bool { return c.Waiters() == 2 }, time.Minute, time.Millisecond)
+			for range 3 {
+				c.Step(sweepInterval)
+			}
+			require.Eventually(t, func() bool {
+				e.limits.mu.Lock()
+				defer e.limits.mu.Unlock()
+				return len(e.limits.paces) == 0
+			}, time.Minute, time.Millisecond, "what tenants can fill by writing does not wait for a verifying pass")
+			require.NotEmpty(t, e.ledger.sources)
 			c.Step(2 * defaultVerifyInterval)
-			require.Eventually(t, waits, time.Minute, time.Millisecond)
+			require.Eventually(t, func() bool { return c.Waiters() == 2 }, time.Minute, time.Millisecond)
 			stop()
 			running.Wait()
-			assert.Empty(t, e.limits.paces)
 			assert.Empty(t, e.ledger.sources)
 			assert.Equal(t, interval > 0, len(server.requests) > 0, "workloads are read to verify")
 		})

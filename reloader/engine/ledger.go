@@ -38,6 +38,8 @@ type ledger struct {
 	// selected are the namespaces in which sources have accounts, and whether
 	// they have been selected since the start; nil is all of them.
 	selected map[string]bool
+	// graves are sources that are gone and that no workload names.
+	graves map[shelf]*graves
 }
 
 func newLedger() *ledger {

@@ -36,6 +36,7 @@ func (l *ledger) suspend(namespace string) {
 		on := shelf{k, namespace}
 		delete(l.unread, on)
 		delete(l.searchers, on)
+		delete(l.graves, on)
 	}
 	delete(l.selected, namespace)
 }

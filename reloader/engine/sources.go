@@ -47,7 +47,12 @@ func (e *Engine) sourceSeen(of reloader.SourceKind, meta metav1.Object, how arri
 // sourceDeleted handles the event that a source is gone since that version. It
 // reports whether the source has to be read.
 func (e *Engine) sourceDeleted(s reloader.Source, version uint64) (queued bool) {
-	if !e.index.Depended(s) || !e.ledger.deleted(s, version) {
+	if !e.index.Depended(s) {
+		// Whose pattern had brought it in may be gone before it.
+		e.ledger.abandon(s, e.index.Depended)
+		return false
+	}
+	if !e.ledger.deleted(s, version) {
 		return false
 	}
 	e.queues.sources.Add(s)

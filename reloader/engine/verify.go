@@ -40,11 +40,29 @@ func (e *Engine) verifyRegularly(ctx context.Context) {
 	}
 }
 
+// sweepInterval is the time between two passes that forget what objects have left
+// behind that are gone. It is as long as the longest of that is kept.
+const sweepInterval = breakerPeriod
+
+// forgetRegularly forgets what objects have left behind that are gone, until ctx is
+// done: a tenant can create and delete them under ever new names.
+func (e *Engine) forgetRegularly(ctx context.Context) {
+	ticker := e.clock.NewTicker(sweepInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C():
+		}
+		e.limits.sweep()
+		e.queues.sweep()
+	}
+}
+
 // sweep forgets what is of no use any more and of which no event tells.
 func (e *Engine) sweep(ctx context.Context) {
 	e.ledger.sweep(e.index.Depended)
-	e.limits.sweep()
-	e.queues.sweep()
 	e.matching.sweep()
 	e.births.forget()
 	e.tidy(ctx)

@@ -1,0 +1,45 @@
+package engine
+
+import "k8s-reloader/reloader"
+
+// maxGraves is how many sources of one kind in one namespace are remembered that
+// are gone and that only patterns match. Whoever creates and deletes sources under
+// ever new names would fill the memory otherwise.
+const maxGraves = 1_000
+
+// graves are sources that were found to be gone, in that order.
+type graves struct {
+	order []reloader.Source
+	known map[reloader.Source]struct{}
+}
+
+// bury notes that s was looked at and is not there. What it held is remembered, so
+// that other content under the same name is a change, but only of the latest
+// maxGraves on its shelf; those for which named says yes count as many as the
+// workloads that name them, and stay.
+func (l *ledger) bury(s reloader.Source, named func(reloader.Source) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a := l.sources[s]; a == nil || !a.absent || named(s) {
+		return
+	}
+	on := shelfOf(s)
+	g := l.graves[on]
+	if g == nil {
+		g = &graves{known: map[reloader.Source]struct{}{}}
+		put(&l.graves, on, g)
+	}
+	if _, known := g.known[s]; known {
+		return
+	}
+	g.known[s] = struct{}{}
+	if g.order = append(g.order, s); len(g.order) <= maxGraves {
+		return
+	}
+	oldest := g.order[0]
+	g.order = g.order[1:]
+	delete(g.known, oldest)
+	if a := l.sources[oldest]; a != nil && a.absent && !named(oldest) {
+		l.forget(oldest, a)
+	}
+}
