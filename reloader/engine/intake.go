@@ -79,6 +79,9 @@ type tracked struct {
 	faults []reloader.Problem
 	// carries is true if the workload has an index record, whatever its worth.
 	carries bool
+	// ahead is a hash of the last record that was for a generation to come; 0 once
+	// another one has come.
+	ahead uint64
 	// version, template, container and annotations are from the record, or what
 	// the record should have said.
 	version     int
@@ -109,11 +112,10 @@ func newIntake(s policy.Settings, window time.Duration, x *index.Index, l *ledge
 // reports whether w has a record that was made with other annotation keys.
 func (in *intake) observe(w reloader.Workload, meta metav1.Object, since moment) (otherKeys bool) {
 	o := observation{Object: meta, keys: in.hash(meta.GetAnnotations())}
-	var text string
-	text, o.carries = meta.GetAnnotations()[in.settings.Keys.Index]
+	o.text, o.carries = meta.GetAnnotations()[in.settings.Keys.Index]
 	for open := in.compare(w, &o); open; {
 		if !o.decoded {
-			o.record, o.misfit = trusted(text, meta, in.settings.Keys)
+			o.record, o.misfit = trusted(o.text, meta, in.settings.Keys)
 			o.writes, o.decoded = in.writesOf(meta), true
 		}
 		switch {
@@ -139,6 +141,7 @@ func (in *intake) compare(w reloader.Workload, o *observation) bool {
 		return true
 	}
 	t.carries = o.carries
+	in.doubts(t, o)
 	o.active, o.template = t.active, t.annotations
 	return !o.isKnown(t)
 }
@@ -164,6 +167,9 @@ func (in *intake) note(w reloader.Workload, o *observation, since moment) (other
 		in.unresolved++
 	}
 	t.carries = o.carries
+	if in.doubts(t, o) && o.misfit == nil {
+		o.misfit = record.MisfitGeneration
+	}
 	if o.isKnown(t) {
 		return false, false
 	}

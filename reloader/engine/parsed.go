@@ -51,7 +51,8 @@ type observation struct {
 	metav1.Object
 	// keys is a hash of the annotations that matter.
 	keys uint64
-	// carries is true if there is an index record, whatever its worth.
+	// text is the index record, carries is true if there is one, whatever its worth.
+	text    string
 	carries bool
 
 	// What follows costs more, and is known only if decoded is true.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -101,6 +102,26 @@ func versionOf(s string) (int, bool) {
 		digits++
 	}
 	return version, digits > 0
+}
+
+// maxHead is where the generation of a record stands at the latest: before it are
+// a namespace, a name and a UID.
+const maxHead = 1 << 10
+
+// Ahead reports whether s is for a later generation than g, without decoding it.
+// Of what Decode refuses, and of names that no object has, it may say anything.
+func Ahead(s string, g int64) bool {
+	// A quotation mark within a text is escaped, so this is the field.
+	_, rest, found := strings.Cut(s[:min(len(s), maxHead)], `,"g":`)
+	if !found || len(s) > MaxSize {
+		return false
+	}
+	digits := 0
+	for digits < len(rest) && '0' <= rest[digits] && rest[digits] <= '9' {
+		digits++
+	}
+	generation, err := strconv.ParseInt(rest[:digits], 10, 64)
+	return err == nil && generation > g
 }
 
 // wire is a Record as JSON. The order of the fields is part of the format.

@@ -244,6 +244,48 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+func TestAhead(t *testing.T) {
+	full := fullRecord()
+	tests := map[string]struct {
+		text string
+		g    int64
+		want bool
+	}{
+		"no record":                   {"", 0, false},
+		"no generation":               {`{"v":2}`, 0, false},
+		"a broken one":                {`{"v":2,"g":`, 0, false},
+		"more than a generation":      {`{"v":2,"ns":"","n":"","g":99999999999999999999,`, 0, false},
+		"less than one":               {`{"v":2,"ns":"","n":"","g":-1,`, -2, false},
+		"the next":                    {fullText, 2, true},
+		"a later one":                 {smallText, 1, true},
+		"the present one":             {fullText, 3, false},
+		"one before":                  {fullText, 4, false},
+		"of the version before":       {strings.Replace(fullText, `"v":2`, `"v":1`, 1), 2, true},
+		"a generation within a name":  {strings.Replace(smallText, "shop", `\",\"g\":9`, 1), 3, false},
+		"one that a UID seems to end": {strings.Replace(fullText, "u-1", `,`, 1), 2, true},
+		"far behind":                  {strings.Repeat(" ", 2_000) + smallText, 1, false},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) { assert.Equal(t, tc.want, record.Ahead(tc.text, tc.g)) })
+	}
+	assert.Zero(t, testing.AllocsPerRun(10, func() { record.Ahead(fullText, full.Generation) }))
+}
+
+// FuzzAhead holds that nobody can hide from Ahead what Decode accepts.
+func FuzzAhead(f *testing.F) {
+	for _, seed := range []string{"", smallText, fullText, strings.Replace(smallText, "shop", `,\"g\":9`, 1)} {
+		f.Add(seed, int64(2))
+	}
+	f.Fuzz(func(t *testing.T, text string, g int64) {
+		ahead := record.Ahead(text, g)
+		r, err := record.Decode(text)
+		if err != nil || g < 0 || len(r.Namespace)+len(r.Name)+len(r.UID) > 63+253+36 || strings.Contains(text[:min(len(text), 1<<10)], `\u`) {
+			return
+		}
+		assert.Equal(t, r.Generation > g, ahead)
+	})
+}
+
 func TestDecodeIsBoundedInMemory(t *testing.T) {
 	for name, entry := range map[string]string{"references": "{},", "their keys": `{"y":[]},`} {
 		t.Run(name, func(t *testing.T) {
