@@ -7,10 +7,10 @@ import (
 )
 
 // doubts reports whether a record must not be trusted even if it fits: it was on
-// the workload before there was a generation that it is for, so that nobody has
-// made it for what that one has brought. It is doubted until another record comes.
-// Nothing is read or written for that, however often somebody puts one there: the
-// workload is read when such a generation comes. in.mu is held.
+// the workload before its generation was, so it cannot know what that generation
+// references. It is doubted until another record comes. That costs no request,
+// however often such records are written: the workload is read when the generation
+// comes. in.mu is held.
 func (in *intake) doubts(t *tracked, o *observation) bool {
 	switch {
 	case record.Ahead(o.text, o.GetGeneration()):

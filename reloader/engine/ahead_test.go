@@ -10,8 +10,8 @@ import (
 	"k8s-reloader/reloader/record"
 )
 
-// A record for a generation to come is on a workload, whoever has left it there.
-// It says what that generation references, before anybody can know.
+// A record for a later generation cannot know what that generation references,
+// whether an older version or a tenant has written it.
 func TestARecordThatWasAheadIsNotTrusted(t *testing.T) {
 	ahead := func(by int64) func(*record.Record) { return func(r *record.Record) { r.Generation += by } }
 	at1 := newApp(web)
@@ -99,7 +99,7 @@ func TestARecordThatWasAheadIsNotTrusted(t *testing.T) {
 	}
 }
 
-// Whoever writes such records again and again makes no request.
+// Such records, written again and again, cause no request.
 func TestRecordsThatAreAheadCostNothing(t *testing.T) {
 	in := newTestIntake(t)
 	a := newApp(web).recorded(t)

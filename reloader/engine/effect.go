@@ -101,8 +101,8 @@ func (e *Engine) patch(ctx context.Context, k kind.Kind, w reloader.Workload, c 
 	if err != nil {
 		return effect{}, err
 	}
-	written, future := e.correct(ctx, k, w, c, written)
-	if future {
+	written, repeated := e.correct(ctx, k, w, c, written)
+	if repeated {
 		return effect{why: "it has this content already", written: written}, nil
 	}
 	came := effect{done: true, written: written}
@@ -185,7 +185,11 @@ func (e *Engine) remember(ctx context.Context, k kind.Kind, m *kind.Manifest, c 
 		e.log.Error(err, "cannot tell on the CronJob what has been started; a restart of the engine may start it again")
 		return effect{done: true}, nil
 	}
-	return effect{done: true, written: written}, err
+	if err != nil {
+		return effect{}, err
+	}
+	written, _ = e.correct(ctx, k, m.Workload(), c, written)
+	return effect{done: true, written: written}, nil
 }
 
 // makeWay makes way for a run as the CronJob's concurrency policy wants it. If

@@ -79,7 +79,7 @@ type tracked struct {
 	faults []reloader.Problem
 	// carries is true if the workload has an index record, whatever its worth.
 	carries bool
-	// ahead is a hash of the last record that was for a generation to come; 0 once
+	// ahead is a hash of the last record that was for a later generation; 0 once
 	// another one has come.
 	ahead uint64
 	// version, template, container and annotations are from the record, or what

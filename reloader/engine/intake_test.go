@@ -182,12 +182,18 @@ func settled(t *testing.T, in *intake, a app) {
 // due is a look that shows a change of settings, on which web depends.
 func due(t *testing.T, l *ledger, c content) {
 	t.Helper()
+	dueTo(t, l, web, c)
+}
+
+// dueTo is due for another workload.
+func dueTo(t *testing.T, l *ledger, w reloader.Workload, c content) {
+	t.Helper()
 	require.True(t, l.news(settings, c.version))
 	taken, _ := l.take(settings)
 	require.True(t, taken)
-	overdue, outdated := l.look(settings, c, func() []reloader.Workload { return []reloader.Workload{web} })
+	overdue, outdated := l.look(settings, c, func() []reloader.Workload { return []reloader.Workload{w} })
 	require.False(t, outdated)
-	require.Equal(t, []reloader.Workload{web}, overdue)
+	require.Equal(t, []reloader.Workload{w}, overdue)
 }
 
 func configMap(name string) reloader.Source {

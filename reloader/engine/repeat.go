@@ -47,33 +47,38 @@ func (e *Engine) payInherited(ctx context.Context, k kind.Kind, w reloader.Workl
 	return nil
 }
 
-// correct makes sure that the record which a patch has left is not for a
-// generation to come: it would fit that one, whatever it brings. It returns the
-// metadata as they are then, and whether there was such a record, which means
-// that the patch has changed nothing else.
-func (e *Engine) correct(ctx context.Context, k kind.Kind, w reloader.Workload, c kind.Change, written *metav1.PartialObjectMetadata) (now *metav1.PartialObjectMetadata, future bool) {
-	rec, err := record.Decode(written.Annotations[c.Keys.Index])
-	if err != nil || c.Record == "" || rec.Generation <= written.Generation {
+// correct makes sure that after a patch of ours a workload has no record for a
+// later generation: it would fit that one, whatever it brings. It returns the
+// metadata as they are then, and whether the patch has only repeated an earlier
+// one: our record is for the generation that it would have made.
+//
+// The correction has the UID as its only precondition, so that frequent writes
+// cannot prevent it. If a generation has come in between, the corrected record is
+// behind, and does not fit.
+func (e *Engine) correct(ctx context.Context, k kind.Kind, w reloader.Workload, c kind.Change, written *metav1.PartialObjectMetadata) (now *metav1.PartialObjectMetadata, repeated bool) {
+	text := written.Annotations[c.Keys.Index]
+	if !record.Ahead(text, written.Generation) {
 		return written, false
 	}
-	generation := written.Generation
-	if k.CountsAnnotations() {
-		generation++ // this patch makes it
-	}
-	text, err := rec.WithGeneration(generation).Encode()
-	if err != nil {
-		return written, true
+	var right *string // nil removes it
+	rec, err := record.Decode(text)
+	repeated = err == nil && text == c.Record && rec.Generation == written.Generation+1
+	if repeated && !k.CountsAnnotations() {
+		// Where annotations count, the same text was there before, and has to go.
+		if text, err = rec.WithGeneration(written.Generation).Encode(); err == nil {
+			right = &text
+		}
 	}
 	body, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"uid": written.UID, "annotations": map[string]string{c.Keys.Index: text},
+		"uid": written.UID, "annotations": map[string]*string{c.Keys.Index: right},
 	}})
 	if err != nil {
-		return written, true
+		return written, repeated
 	}
 	corrected, err := e.client.patch(ctx, k, w, types.MergePatchType, body)
 	if err != nil {
 		e.log.Error(err, "cannot correct an index record that is for a later generation", "workload", w.String())
-		return written, true
+		return written, repeated
 	}
-	return corrected, true
+	return corrected, repeated
 }
