@@ -32,14 +32,17 @@ func (e *Engine) startedWith(ctx context.Context, class reloader.Source) (map[re
 	if reports == nil {
 		return nil, nil
 	}
-	newest := map[reloader.Workload]generationOfPods{}
+	pods := map[reloader.Workload]podsByTemplate{}
 	_, err := e.client.metadataOf(ctx, corev1.SchemeGroupVersion.WithResource("pods"), area{namespace: class.Namespace}, "", func(pod *metav1.PartialObjectMetadata) {
 		started, reported := reports[pod.Name]
 		w, template := madeBy(pod)
 		if !reported || pod.DeletionTimestamp != nil || template == "" {
 			return
 		}
-		newest[w] = newest[w].with(template, pod.CreationTimestamp, started)
+		if pods[w] == nil {
+			pods[w] = podsByTemplate{}
+		}
+		pods[w].add(template, pod.CreationTimestamp, started)
 	})
 	switch {
 	case apierrors.IsForbidden(err):
@@ -49,37 +52,48 @@ func (e *Engine) startedWith(ctx context.Context, class reloader.Source) (map[re
 		return nil, fmt.Errorf("find out which pods have started with %s: %w", class, err)
 	}
 	all := map[reloader.Workload]bool{}
-	for w, pods := range newest {
-		all[w] = pods.started
+	for w, of := range pods {
+		all[w] = of.newestStarted()
 	}
 	return all, nil
 }
 
-// generationOfPods are the pods of one template of one workload.
-type generationOfPods struct {
-	template string
-	created  metav1.Time // of its newest pod
+// podsByTemplate are the pods of one workload, which may come in any order.
+type podsByTemplate map[string]podsOfTemplate
+
+// podsOfTemplate are those of one template.
+type podsOfTemplate struct {
+	newest metav1.Time // when the newest of them was created
 	// started is true if all of them have started with the present content.
 	started bool
 }
 
-// with returns what is the newest generation once another pod has been seen. Of
-// two that were created in the same second neither is known to be newer, so that
-// both have to have started.
-func (g generationOfPods) with(template string, created metav1.Time, started bool) generationOfPods {
-	switch {
-	case g.template == template:
-		if g.created.Before(&created) {
-			g.created = created
-		}
-		g.started = g.started && started
-		return g
-	case g.template == "" || g.created.Before(&created):
-		return generationOfPods{template, created, started}
-	case g.created.Equal(&created):
-		g.started = g.started && started
+func (p podsByTemplate) add(template string, created metav1.Time, started bool) {
+	of, known := p[template]
+	if of.newest.Before(&created) {
+		of.newest = created
 	}
-	return g
+	of.started = started && (of.started || !known)
+	p[template] = of
+}
+
+// newestStarted reports whether all pods of the newest template have started with
+// the present content: the one that has the newest pod, since a workload may go
+// back to one of before. Of two with pods of the same second neither is known to
+// be newer, so that both have to have started.
+func (p podsByTemplate) newestStarted() bool {
+	var newest metav1.Time
+	for _, of := range p {
+		if newest.Before(&of.newest) {
+			newest = of.newest
+		}
+	}
+	for _, of := range p {
+		if of.newest.Equal(&newest) && !of.started {
+			return false
+		}
+	}
+	return true
 }
 
 // deploymentConfigName is the annotation by which a pod names its

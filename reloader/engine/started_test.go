@@ -88,6 +88,23 @@ func TestWhatFollowsFromPodsThatCome(t *testing.T) {
 			pods:   []metav1.PartialObjectMetadata{podOf(web, "web-3", "new", 5), podOf(web, "web-1", "old", 5)},
 			want:   []reloader.Workload{web, worker}, wantLists: 1,
 		},
+		"it went back to a template of which an older pod is left": {
+			events: events{comes("web-3", "b", 20), follows("worker-1", "b", 21)},
+			pods:   []metav1.PartialObjectMetadata{podOf(web, "web-2", "other", 3), podOf(web, "web-1", "same", 1), podOf(web, "web-3", "same", 5)},
+			want:   []reloader.Workload{web, worker}, wantLists: 1,
+		},
+		"it went back, and the older pod is listed first": {
+			events: events{comes("web-3", "b", 20), follows("worker-1", "b", 21)},
+			pods:   []metav1.PartialObjectMetadata{podOf(web, "web-1", "same", 1), podOf(web, "web-2", "other", 3), podOf(web, "web-3", "same", 5)},
+			want:   []reloader.Workload{web, worker}, wantLists: 1,
+		},
+		"two templates of the same second, and more pods of each": {
+			events: events{comes("web-3", "b", 20), comes("web-4", "b", 21), follows("worker-1", "b", 22)},
+			pods: []metav1.PartialObjectMetadata{
+				podOf(web, "web-2", "old", 5), podOf(web, "web-3", "new", 4), podOf(web, "web-4", "new", 5), podOf(worker, "worker-1", "r1", 1),
+			},
+			want: []reloader.Workload{web, worker}, wantLists: 1,
+		},
 		"pods may not be listed": {
 			events:    events{comes("web-3", "b", 20), follows("worker-1", "b", 21)},
 			forbidden: true, want: []reloader.Workload{web, worker}, wantLists: 1,
