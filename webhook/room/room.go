@@ -151,7 +151,10 @@ func (r *Room) withdraw(w *waiter) error {
 		return nil
 	default:
 	}
-	r.dropLocked(w)
+	h := r.holders[w.place.address]
+	if at := slices.Index(h.waiting, w); at >= 0 {
+		r.dropLocked(h, at)
+	}
 	r.shareLocked()
 	if w.place.gone {
 		return ErrEvicted
@@ -159,12 +162,10 @@ func (r *Room) withdraw(w *waiter) error {
 	return ErrFull
 }
 
-func (r *Room) dropLocked(w *waiter) {
-	h := r.holders[w.place.address]
-	if at := slices.Index(h.waiting, w); at >= 0 {
-		h.waiting = slices.Delete(h.waiting, at, at+1)
-		r.waiting--
-	}
+// dropLocked takes one who waits out of the queue.
+func (r *Room) dropLocked(h *holder, at int) {
+	h.waiting = slices.Delete(h.waiting, at, at+1)
+	r.waiting--
 }
 
 // Settle has the place kept until Leave: all has arrived. It reports false if it
@@ -211,8 +212,7 @@ func (r *Room) shareLocked() {
 			r.makeRoomLocked(h, w.want)
 			return // Whoever leaves calls again.
 		}
-		h.waiting = slices.Delete(h.waiting, 0, 1)
-		r.waiting--
+		r.dropLocked(h, 0)
 		r.free -= w.want
 		h.held += w.want
 		w.place.held += w.want
@@ -258,8 +258,13 @@ func (r *Room) makeRoomLocked(h *holder, want int64) {
 	}
 }
 
+// evictLocked takes a place away. Its memory is free when its request has left, and
+// it gets no more: what it waits for is not given to it meanwhile.
 func (r *Room) evictLocked(h *holder, p *Place) {
 	p.gone = true
+	if at := slices.IndexFunc(h.waiting, func(w *waiter) bool { return w.place == p }); at >= 0 {
+		r.dropLocked(h, at)
+	}
 	h.evicted += p.held
 	h.receiving = without(h.receiving, p)
 	r.evicted = append(r.evicted, p)
@@ -277,9 +282,7 @@ func (r *Room) crowdedOutLocked(h *holder) bool {
 	if len(most.waiting) <= len(h.waiting)+1 {
 		return false
 	}
-	w := most.waiting[len(most.waiting)-1]
-	r.dropLocked(w)
-	r.evictLocked(most, w.place)
+	r.evictLocked(most, most.waiting[len(most.waiting)-1].place)
 	return true
 }
 

@@ -80,6 +80,29 @@ func TestWhoHasMoreGivesUpItsOldest(t *testing.T) {
 	})
 }
 
+// A place that is evicted while it waits for more gets nothing of what comes free
+// before its sender is told.
+func TestWhoIsEvictedWaitsNoMore(t *testing.T) {
+	r := New(100)
+	first, second := r.Enter("hog", func(error) {}), r.Enter("hog", func(error) {})
+	require.NoError(t, first.Grow(t.Context(), 40))
+	require.NoError(t, second.Grow(t.Context(), 50))
+	more, err := first.ask(20)
+	require.NoError(t, err)
+	wanted, err := r.Enter("other", func(error) {}).ask(30)
+	require.NoError(t, err)
+	require.ErrorIs(t, first.Grow(t.Context(), 1), ErrEvicted)
+
+	second.Leave()
+	<-wanted.ready
+	require.ErrorIs(t, r.withdraw(more), ErrEvicted)
+	assert.Equal(t, int64(40), r.holders["hog"].held)
+	sound(t, r)
+	first.Leave()
+	assert.Equal(t, int64(70), r.free)
+	assert.Zero(t, r.waiting)
+}
+
 func TestAnAddressIsLeftWithAsMuchAsTheOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := New(100)
@@ -185,6 +208,21 @@ func pause(random *rand.Rand) {
 	<-time.After(time.Duration(random.IntN(300)) * time.Millisecond)
 }
 
+// sound checks that what is noted of each address can be.
+func sound(t *testing.T, r *Room) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	assert.GreaterOrEqual(t, r.free, int64(0))
+	waiting := 0
+	for address, h := range r.holders {
+		assert.GreaterOrEqual(t, h.evicted, int64(0), address)
+		assert.LessOrEqual(t, h.evicted, h.held, address)
+		waiting += len(h.waiting)
+	}
+	assert.Equal(t, r.waiting, waiting)
+}
+
 // Whatever guests do, the room is whole again when they have left, and was
 // never more than full.
 func TestNothingIsLost(t *testing.T) {
@@ -201,9 +239,7 @@ func TestNothingIsLost(t *testing.T) {
 							break
 						}
 						pause(random)
-						r.mu.Lock()
-						assert.GreaterOrEqual(t, r.free, int64(0))
-						r.mu.Unlock()
+						sound(t, r)
 					}
 					if random.IntN(2) == 0 && g.Settle() {
 						pause(random)
