@@ -19,6 +19,9 @@ type patterns struct {
 	last   uint64
 	// known is what names match, as far as there is memory for it.
 	known map[string]Matches
+	// gone counts the sets that were taken out since known was last cleared of
+	// them.
+	gone int
 	// bytes and compiled estimate the memory of known and of the matchers.
 	bytes, compiled int
 }
@@ -62,6 +65,9 @@ const (
 	// step, and trialSteps what a trial costs besides.
 	bytesPerStep = 8
 	trialSteps   = 16
+	// maxGone is how many sets that were taken out known may hold on to, each with
+	// a text of up to pattern.MaxText.
+	maxGone = 16
 	// maxTrials is how many sets one Match tries at most.
 	maxTrials = 256
 )
@@ -246,6 +252,25 @@ func (x *Index) removePatterns(ns *namespace, kind sourceKind, text pattern.Set,
 		*p = patterns{last: p.last}
 		if !ns.hasPatterns() {
 			x.patterned--
+		}
+		return
+	}
+	if p.gone++; p.gone >= maxGone {
+		p.clearGone()
+	}
+}
+
+// clearGone takes out of what is known the sets that are gone. Callers may still
+// use what they have of it.
+func (p *patterns) clearGone() {
+	p.gone = 0
+	gone := func(set *patternSet) bool { return len(set.nodes) == 0 }
+	for name, m := range p.known {
+		if slices.ContainsFunc(m.sets, gone) {
+			p.bytes -= sizeOf(name, m)
+			m.sets = slices.DeleteFunc(slices.Clone(m.sets), gone)
+			p.known[name] = m
+			p.bytes += sizeOf(name, m)
 		}
 	}
 }

@@ -2,10 +2,12 @@ package index
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/annotation"
@@ -102,4 +104,32 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 	}
 	assert.Empty(t, x.namespaces)
 	assert.Equal(t, 1<<20, x.patterned)
+}
+
+// TestListsThatAreGoneTakeNoMemory: a tenant writes another list of the greatest
+// length every time, and has it matched.
+func TestListsThatAreGoneTakeNoMemory(t *testing.T) {
+	x := New(policy.Settings{Keys: annotation.DefaultKeys()})
+	holder(x, "stays", "app|b.*")
+	app := configMap("app")
+	entries := strings.Repeat("x.y,", 1_900)
+	before := heap()
+	for i := range 1_000 {
+		holder(x, "changes", fmt.Sprintf("%sapp|%d.*", entries, i))
+		m := found(x, app)
+		require.Len(t, x.Dependents(app, m, nil), 2)
+	}
+	assert.Less(t, int64(heap())-int64(before), int64(1<<20))
+	m := found(x, app)
+	assert.Len(t, x.Dependents(app, m, nil), 2)
+	assert.LessOrEqual(t, len(m.sets), 2+maxGone)
+	runtime.KeepAlive(x)
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
