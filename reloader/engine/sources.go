@@ -283,9 +283,12 @@ func (e *Engine) lookAt(ctx context.Context, s reloader.Source, read digest) err
 	c := read.content
 	annotations := c.wishes.annotations(e.settings.Keys)
 	c.untouched = e.recent.untouched(s, c.version)
-	overdue, outdated := e.ledger.look(s, c, func() []reloader.Workload {
-		return e.affected(s, m, annotations)
+	var all decided
+	overdue, outdated := e.ledger.look(s, c, func() (reloads []reloader.Workload) {
+		reloads, all = e.affected(s, m, annotations)
+		return reloads
 	})
+	e.tallyDecided(all)
 	if outdated {
 		return fmt.Errorf("look at %s: %w", s, errOutdated)
 	}

@@ -28,16 +28,33 @@ func (e *Engine) tally(key any, took time.Duration, err error) {
 	}
 }
 
-// affected returns the workloads that a change of s reloads, and counts what
-// all of them decide.
-func (e *Engine) affected(s reloader.Source, m index.Matches, annotations map[string]string) (reloads []reloader.Workload) {
+// decided are decisions about a change, counted by what they are.
+type decided map[alike]int
+
+// alike is what the decisions of several workloads have in common.
+type alike struct {
+	kind     reloader.WorkloadKind
+	decision reloader.Decision
+}
+
+// affected returns the workloads that a change of s reloads, and what all of them
+// decide. It counts nothing yet: it may be called under a lock.
+func (e *Engine) affected(s reloader.Source, m index.Matches, annotations map[string]string) (reloads []reloader.Workload, all decided) {
+	all = decided{}
 	for w, decision := range e.index.Decisions(s, m, annotations) {
-		e.metrics.Decided(w.Kind, decision)
+		all[alike{w.Kind, decision}]++
 		if decision.Reload {
 			reloads = append(reloads, w)
 		}
 	}
-	return reloads
+	return reloads, all
+}
+
+// tallyDecided counts decisions.
+func (e *Engine) tallyDecided(all decided) {
+	for like, workloads := range all {
+		e.metrics.Decided(like.kind, like.decision, workloads)
+	}
 }
 
 // errorType sorts an error into a closed set, empty for none.

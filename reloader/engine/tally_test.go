@@ -108,6 +108,52 @@ func TestEveryEventIsCountedOnce(t *testing.T) {
 	}
 }
 
+// A look counts once what every workload has decided, after the ledger's lock.
+func TestDecisionsOfALookAreCounted(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	m, err := report.NewMetrics(registry, report.MetricsOptions{})
+	require.NoError(t, err)
+	e := newTestEngine(t, unreachable(t), new(told))
+	e.metrics = m
+	e.intake.observe(web, newApp(web).recorded(t).meta(), moment{})
+	e.intake.observe(worker, newApp(worker).recorded(t).meta(), moment{})
+	e.ledger.news(settings, 5)
+	require.NoError(t, e.lookAt(t.Context(), settings, digest{name: settings.Name, selected: true, content: written(5, "a")}))
+	assert.Empty(t, decisionCounts(t, registry), "the first sight is no change")
+	require.NoError(t, e.lookAt(t.Context(), settings, digest{name: settings.Name, selected: true, content: written(6, "b")}))
+	assert.Equal(t, map[string]float64{
+		"reloader_workloads_scanned_total": 2, "reloader_workloads_matched_total": 2,
+	}, decisionCounts(t, registry))
+	require.NoError(t, e.lookAt(t.Context(), settings, digest{name: settings.Name, selected: true, content: ignored(written(7, "c"))}))
+	assert.Equal(t, map[string]float64{
+		"reloader_workloads_scanned_total": 4, "reloader_workloads_matched_total": 2, "reloader_skipped_total": 2,
+	}, decisionCounts(t, registry))
+}
+
+func ignored(c content) content {
+	c.wishes.ignore = true
+	return c
+}
+
+// decisionCounts are the counts of decisions that are not 0, over all labels.
+func decisionCounts(t *testing.T, from prometheus.Gatherer) map[string]float64 {
+	t.Helper()
+	families, err := from.Gather()
+	require.NoError(t, err)
+	counts := map[string]float64{}
+	for _, f := range families {
+		switch name := f.GetName(); name {
+		case "reloader_workloads_scanned_total", "reloader_workloads_matched_total", "reloader_skipped_total":
+			for _, m := range f.GetMetric() {
+				if n := m.GetCounter().GetValue(); n > 0 {
+					counts[name] += n
+				}
+			}
+		}
+	}
+	return counts
+}
+
 // eventCounts are the events received, and those processed by their result.
 func eventCounts(t *testing.T, from prometheus.Gatherer) map[string]float64 {
 	t.Helper()

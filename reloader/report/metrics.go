@@ -200,18 +200,19 @@ func (m *Metrics) Panicked() {
 	}
 }
 
-// Decided counts a workload that was looked at because a source of its has
-// changed.
-func (m *Metrics) Decided(w reloader.WorkloadKind, d reloader.Decision) {
+// Decided counts workloads that were looked at because a source of theirs has
+// changed, and that have decided alike.
+func (m *Metrics) Decided(w reloader.WorkloadKind, d reloader.Decision, workloads int) {
 	if m == nil {
 		return
 	}
-	m.work.scanned.WithLabelValues(string(w)).Inc()
+	n := float64(workloads)
+	m.work.scanned.WithLabelValues(string(w)).Add(n)
 	if d.Reload {
-		m.work.matched.WithLabelValues(string(w)).Inc()
+		m.work.matched.WithLabelValues(string(w)).Add(n)
 		return
 	}
-	m.work.skipped.WithLabelValues(string(d.Reason)).Inc()
+	m.work.skipped.WithLabelValues(string(d.Reason)).Add(n)
 }
 
 // resourceType is the value of that label; what the CSI driver writes stands
