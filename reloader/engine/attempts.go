@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -59,6 +61,13 @@ func (a *attempts) compare(w reloader.Workload) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	put(&a.read, w, struct{}{})
+}
+
+// all returns the workloads of which something is known.
+func (a *attempts) all() []reloader.Workload {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.AppendSeq(slices.Collect(maps.Keys(a.last)), maps.Keys(a.read))
 }
 
 // over forgets w: what came of the attempt is known, or of no interest.

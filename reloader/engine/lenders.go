@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -77,6 +79,13 @@ func (l *lenders) borrow(w, lender reloader.Workload) (told int) {
 	}
 	l.lent[lender].borrowers[w] = struct{}{}
 	return l.lent[lender].told
+}
+
+// all returns the workloads that borrow.
+func (l *lenders) all() []reloader.Workload {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Keys(l.of))
 }
 
 // serve reports whether w is known to borrow.

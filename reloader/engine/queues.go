@@ -178,6 +178,7 @@ func (q *queues) sweep() {
 	q.namespaces.backoff.sweep()
 	q.resolve.backoff.sweep()
 	q.sources.backoff.sweep()
+	q.matches.backoff.sweep()
 	q.workloads.backoff.sweep()
 	q.faults.backoff.sweep()
 	q.carriers.backoff.sweep()

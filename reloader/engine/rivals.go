@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -165,6 +166,13 @@ func (e *Engine) judgeRival(w reloader.Workload) {
 	e.limits.open(w)
 	e.reporter.TakenBack(reload, by)
 	e.log.Info("reloads are reverted; holding back", "workload", w.String(), "by", by)
+}
+
+// all returns the workloads of which something is known.
+func (r *rivals) all() []reloader.Workload {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Keys(r.patched))
 }
 
 // gone forgets w.

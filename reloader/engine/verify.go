@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -64,8 +65,28 @@ func (e *Engine) forgetRegularly(ctx context.Context) {
 func (e *Engine) sweep(ctx context.Context) {
 	e.ledger.sweep(e.index.Depended)
 	e.matching.sweep()
+	e.forgetLate()
 	e.births.forget()
 	e.tidy(ctx)
+}
+
+// forgetLate forgets workloads that are gone once more: a worker that had one in
+// hand when that became known may have noted something of it since.
+func (e *Engine) forgetLate() {
+	for _, w := range slices.Concat(e.rivals.all(), e.attempts.all(), e.lenders.all()) {
+		if !e.intake.knows(w) {
+			e.rivals.gone(w)
+			e.attempts.over(w)
+			e.lenders.borrow(w, reloader.Workload{})
+		}
+	}
+}
+
+// knows reports whether w is there, as far as events have told.
+func (in *intake) knows(w reloader.Workload) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.workloads[w] != nil
 }
 
 // Verify reads all workloads, one at a time, and corrects and reports what
