@@ -30,6 +30,15 @@ func (l *ledger) pastOf(s reloader.Source) past {
 	return p
 }
 
+// lookBackAgain notes that looking back at s, whose past is not known, has failed.
+func (l *ledger) lookBackAgain(s reloader.Source) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a := l.sources[s]; a != nil && a.past == lookingBack {
+		a.past = unknown
+	}
+}
+
 // lookedBack notes that s has been looked back at.
 func (l *ledger) lookedBack(s reloader.Source) {
 	l.mu.Lock()

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"sync"
 	"time"
@@ -57,12 +58,12 @@ func newBirths(c *client, log logr.Logger) *births {
 }
 
 // of returns the birth of the template that w has. It reports false if that
-// cannot be known: the kind keeps no records, they cannot be read, or the
-// controller has not made one yet.
-func (b *births) of(ctx context.Context, w reloader.Workload, uid types.UID) (birth, bool) {
+// cannot be known: the kind keeps no records, they may not be read, or the
+// controller has not made one yet. With an error they cannot be read now.
+func (b *births) of(ctx context.Context, w reloader.Workload, uid types.UID) (of birth, known bool, err error) {
 	resource, ok := keptAs(w.Kind)
 	if !ok {
-		return birth{}, false
+		return birth{}, false, nil
 	}
 	at := office{resource, w.Namespace}
 	b.mu.Lock()
@@ -85,13 +86,12 @@ func (b *births) of(ctx context.Context, w reloader.Workload, uid types.UID) (bi
 			b.log.Info("cannot tell when pod templates changed; let the service account list these, or some reloads are not needed",
 				"resource", resource, "namespace", w.Namespace, "reason", err.Error())
 		case err != nil:
-			b.log.Info("cannot tell when pod templates changed", "resource", resource, "namespace", w.Namespace, "reason", err.Error())
-			return birth{}, false
+			return birth{}, false, fmt.Errorf("find out when pod templates of %s changed: %w", w.Namespace, err)
 		}
 		r.read, r.owners = true, owners
 	}
 	found, ok := r.owners[uid]
-	return found, ok
+	return found, ok, nil
 }
 
 const (

@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -64,21 +66,25 @@ func setsData(fields string) bool {
 // that is known, not after until.
 type startedIn struct{ from, until time.Time }
 
-// templateOf tells when w got its pod template.
-func (e *Engine) templateOf(ctx context.Context, w reloader.Workload) startedIn {
+// templateOf tells when w got its pod template. What it returns with an error is
+// true as well, and says less.
+func (e *Engine) templateOf(ctx context.Context, w reloader.Workload) (startedIn, error) {
 	uid, created, untouched := e.intake.created(w)
 	if untouched {
-		return startedIn{created, created}
+		return startedIn{created, created}, nil
 	}
-	since, ok := e.births.of(ctx, w, uid)
+	since, ok, err := e.births.of(ctx, w, uid)
 	switch {
 	case !ok:
-		return startedIn{from: created}
+		return startedIn{from: created}, err
 	case since.again:
-		return startedIn{from: since.at}
+		return startedIn{from: since.at}, nil
 	}
-	return startedIn{since.at, since.at}
+	return startedIn{since.at, since.at}, nil
 }
+
+// errLookBack is that it cannot be known now who has missed a change.
+var errLookBack = errors.New("cannot look back")
 
 // whoLacks returns those of the overdue workloads that may have started with
 // older content. The source has changed since the archive was written, that is
@@ -90,7 +96,11 @@ func (e *Engine) whoLacks(ctx context.Context, s reloader.Source, c content, ove
 		return overdue
 	}
 	for _, w := range overdue {
-		if e.templateOf(ctx, w).from.Sub(c.times.latest) > clockTolerance && e.ledger.has(s, w, c.version) {
+		template, err := e.templateOf(ctx, w)
+		if err != nil {
+			e.log.Info("cannot tell whether the pods have the change; reloading", "workload", w.String(), "source", s.String(), "reason", err.Error())
+		}
+		if template.from.Sub(c.times.latest) > clockTolerance && e.ledger.has(s, w, c.version) {
 			e.log.Info("changed while no engine ran, and the pods were started after that", "workload", w.String(), "source", s.String())
 			continue
 		}
@@ -102,14 +112,22 @@ func (e *Engine) whoLacks(ctx context.Context, s reloader.Source, c content, ove
 // whoMissed returns the workloads that surely started with older content of a
 // source that they brought in while no engine ran. What it was before is not
 // known, and so not whether it has changed at all; what can only be guessed is
-// reported.
-func (e *Engine) whoMissed(ctx context.Context, s reloader.Source, c content, dependents []reloader.Workload) (missed []reloader.Workload) {
+// reported. The error wraps errLookBack, and then nothing is decided yet: a
+// request that was refused once must not make a guess of what can be known. One that
+// fails again and again does.
+func (e *Engine) whoMissed(ctx context.Context, s reloader.Source, c content, dependents []reloader.Workload) (missed []reloader.Workload, err error) {
 	t := c.times
 	if t.latest.IsZero() || t.latest.Sub(t.created) <= creationTolerance {
-		return nil
+		return nil, nil
 	}
-	for _, w := range dependents {
-		template := e.templateOf(ctx, w)
+	templates := make([]startedIn, len(dependents))
+	for i, w := range dependents {
+		if templates[i], err = e.templateOf(ctx, w); err != nil && !e.queues.sources.backoff.hopeless(s) {
+			return nil, fmt.Errorf("%w: %w", errLookBack, err)
+		}
+	}
+	for i, w := range dependents {
+		template := templates[i]
 		// Pods wait for a source that is not there yet.
 		started := template.until
 		if t.created.After(started) {
@@ -127,5 +145,5 @@ func (e *Engine) whoMissed(ctx context.Context, s reloader.Source, c content, de
 				"workload", w.String(), "source", s.String())
 		}
 	}
-	return missed
+	return missed, nil
 }

@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	clocktesting "k8s.io/utils/clock/testing"
 
 	"k8s-reloader/reloader"
 )
@@ -57,27 +58,32 @@ func registrar(t *testing.T, records []templateRecord, refusal *apierrors.Status
 		if refusal != nil {
 			return failure(refusal)
 		}
-		var replicaSets metav1.PartialObjectMetadataList
-		var revisions appsv1.ControllerRevisionList
-		for i, kept := range append([]templateRecord{{99, time.Hour}}, records...) {
-			owner := metav1.OwnerReference{UID: "first", Controller: new(true)}
-			if i == 0 {
-				owner.UID = "somebody else"
-			}
-			meta := metav1.ObjectMeta{
-				CreationTimestamp: metav1.NewTime(born.Add(kept.after)), OwnerReferences: []metav1.OwnerReference{owner},
-				Annotations: map[string]string{revisionAnnotation: strconv.FormatInt(kept.revision, 10)},
-			}
-			replicaSets.Items = append(replicaSets.Items, metav1.PartialObjectMetadata{ObjectMeta: meta})
-			revisions.Items = append(revisions.Items, appsv1.ControllerRevision{ObjectMeta: meta, Revision: kept.revision})
-		}
-		if strings.HasSuffix(r.path, "/controllerrevisions") {
-			revisions.TypeMeta = metav1.TypeMeta{APIVersion: "apps/v1", Kind: "ControllerRevisionList"}
-			return http.StatusOK, nil, revisions
-		}
-		replicaSets.TypeMeta = metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadataList"}
-		return http.StatusOK, nil, replicaSets
+		return registered(r, records)
 	})
+}
+
+// registered is the answer to a list of records.
+func registered(r request, records []templateRecord) (int, http.Header, any) {
+	var replicaSets metav1.PartialObjectMetadataList
+	var revisions appsv1.ControllerRevisionList
+	for i, kept := range append([]templateRecord{{99, time.Hour}}, records...) {
+		owner := metav1.OwnerReference{UID: "first", Controller: new(true)}
+		if i == 0 {
+			owner.UID = "somebody else"
+		}
+		meta := metav1.ObjectMeta{
+			CreationTimestamp: metav1.NewTime(born.Add(kept.after)), OwnerReferences: []metav1.OwnerReference{owner},
+			Annotations: map[string]string{revisionAnnotation: strconv.FormatInt(kept.revision, 10)},
+		}
+		replicaSets.Items = append(replicaSets.Items, metav1.PartialObjectMetadata{ObjectMeta: meta})
+		revisions.Items = append(revisions.Items, appsv1.ControllerRevision{ObjectMeta: meta, Revision: kept.revision})
+	}
+	if strings.HasSuffix(r.path, "/controllerrevisions") {
+		revisions.TypeMeta = metav1.TypeMeta{APIVersion: "apps/v1", Kind: "ControllerRevisionList"}
+		return http.StatusOK, nil, revisions
+	}
+	replicaSets.TypeMeta = metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadataList"}
+	return http.StatusOK, nil, replicaSets
 }
 
 func TestLookingBack(t *testing.T) {
@@ -208,6 +214,70 @@ func TestLookingBack(t *testing.T) {
 	}
 }
 
+// A change is not taken for doubtful because a request has failed once.
+func TestARefusedListOfRecordsIsAskedForAgain(t *testing.T) {
+	tests := map[string]struct {
+		// refusals of the list, one after the other, each that long after the one
+		// before.
+		refusals int
+		apart    time.Duration
+
+		wantDue, wantDoubtful bool
+	}{
+		"refused once":             {refusals: 1, apart: time.Second, wantDue: true},
+		"refused twice":            {refusals: 2, apart: time.Minute, wantDue: true},
+		"refused again and again":  {refusals: 4, apart: 5 * time.Second, wantDoubtful: true},
+		"refused often, at a time": {refusals: 4, wantDue: true},
+	}
+	for name, tc := range tests {
+		for _, how := range []string{"alone", "found by a search"} {
+			t.Run(name+", "+how, func(t *testing.T) {
+				asked := 0
+				server := play(t, func(r request) (int, http.Header, any) {
+					if asked++; asked <= tc.refusals {
+						return failure(apierrors.NewInternalError(assert.AnError))
+					}
+					return registered(r, []templateRecord{{1, 0}})
+				})
+				r := new(told)
+				e := newTestEngine(t, server.config, r)
+				clock := clocktesting.NewFakeClock(born.Add(time.Hour))
+				e.queues.sources.backoff.clock = clock
+				meta := newApp(web).with(func(a *app) { a.generation = 2 }).recorded(t).meta()
+				meta.CreationTimestamp = metav1.Time{Time: born}
+				e.intake.observe(web, meta, moment{})
+				event(e, "settings", "9", listed)
+				e.ledger.open(pages{password: entry(1, "p")}, false)
+				found := e.digest(sourceOf(-time.Hour, set{time.Minute, justData}))
+
+				var err error
+				for range tc.refusals + 1 {
+					taken, _ := e.ledger.take(settings)
+					require.True(t, taken)
+					if how == "alone" {
+						if err = e.lookAt(t.Context(), settings, found); err != nil {
+							require.ErrorIs(t, err, errLookBack)
+							e.ledger.putBack(settings)
+							e.queues.sources.failed(settings, err)
+						}
+					} else {
+						_, err = e.found(t.Context(), settings, found, nil)
+						require.NoError(t, err)
+					}
+					if len(e.ledger.due(web)) > 0 || len(r.doubtful) > 0 {
+						break
+					}
+					clock.Step(tc.apart)
+				}
+				assert.Equal(t, tc.wantDue, len(e.ledger.due(web)) > 0)
+				assert.Equal(t, tc.wantDoubtful, len(r.doubtful) > 0)
+				taken, _ := e.ledger.take(settings)
+				assert.False(t, taken, "it is decided")
+			})
+		}
+	}
+}
+
 func TestAFirstStartDoesNotLookBack(t *testing.T) {
 	r := new(told)
 	e := newTestEngine(t, unreachable(t), r)
@@ -237,8 +307,9 @@ func TestRecordsOfTemplatesAreReadOnce(t *testing.T) {
 			server := registrar(t, []templateRecord{{1, 0}, {2, time.Minute}}, tc.refusal)
 			b := newTestEngine(t, server.config, new(told)).births
 			for range 2 {
-				got, ok := b.of(t.Context(), web, "first")
+				got, ok, err := b.of(t.Context(), web, "first")
 				assert.Equal(t, tc.refusal == nil, ok)
+				assert.Equal(t, tc.wantReads > 1, err != nil, "it is worth another try")
 				if ok {
 					assert.Equal(t, born.Add(time.Minute), got.at.UTC())
 					assert.False(t, got.again)
@@ -246,9 +317,10 @@ func TestRecordsOfTemplatesAreReadOnce(t *testing.T) {
 			}
 			assert.Len(t, server.requests, tc.wantReads)
 			b.forget()
-			_, _ = b.of(t.Context(), web, "first")
+			_, _, _ = b.of(t.Context(), web, "first")
 			assert.Len(t, server.requests, tc.wantReads+1)
-			_, ok := b.of(t.Context(), reloader.Workload{Kind: "CronJob", Namespace: "shop", Name: "web"}, "first")
+			_, ok, err := b.of(t.Context(), reloader.Workload{Kind: "CronJob", Namespace: "shop", Name: "web"}, "first")
+			require.NoError(t, err)
 			assert.False(t, ok, "who keeps no records has none")
 		})
 	}

@@ -125,7 +125,8 @@ func TestWhatWasReadOfANamespaceIsReadAnewWhenItJoins(t *testing.T) {
 	for i := range 2 {
 		e.namespaceLeaves("shop")
 		e.namespaceJoins("shop")
-		_, ok := e.births.of(t.Context(), web, "first")
+		_, ok, err := e.births.of(t.Context(), web, "first")
+		require.NoError(t, err)
 		assert.True(t, ok)
 		assert.Len(t, server.requests, i+1)
 	}

@@ -208,8 +208,14 @@ func (e *Engine) found(ctx context.Context, s reloader.Source, read digest, sear
 		return false, nil
 	}
 	err := guarded(func() error { return e.lookAt(ctx, s, read) })
-	if panicked(err) {
+	switch {
+	case panicked(err):
 		e.broken(s, err)
+		return true, nil
+	case errors.Is(err, errLookBack):
+		// It is read alone from here on: the search would not come to it again.
+		e.ledger.putBack(s)
+		e.tryAgain(s.String(), err, e.queues.sources.failed(s, err))
 		return true, nil
 	}
 	if due, _ := e.ledger.take(s); due {
@@ -296,15 +302,25 @@ func (e *Engine) lookAt(ctx context.Context, s reloader.Source, read digest) err
 	case archived:
 		overdue = e.whoLacks(ctx, s, c, overdue)
 	case unknown:
-		overdue = append(overdue, e.whoMissed(ctx, s, c, e.index.Dependents(s, m, annotations))...)
-		overdue = append(overdue, e.whoWasThere(s, m, read)...)
+		missed, err := e.whoMissed(ctx, s, c, e.index.Dependents(s, m, annotations))
+		if err != nil {
+			e.ledger.lookBackAgain(s)
+			e.reloadAll(e.moved(s, read, overdue))
+			return fmt.Errorf("look at %s: %w", s, err)
+		}
+		overdue = slices.Concat(overdue, missed, e.whoWasThere(s, m, read))
 	case none, lookingBack:
 	}
 	overdue = e.moved(s, read, overdue)
 	e.ledger.lookedBack(s)
+	e.reloadAll(overdue)
+	e.log.V(1).Info("looked at a source", "source", s.String(), "overdue", len(overdue))
+	return nil
+}
+
+// reloadAll has workloads reloaded when their coalescing windows end.
+func (e *Engine) reloadAll(overdue []reloader.Workload) {
 	for _, w := range overdue {
 		e.intake.reload(w)
 	}
-	e.log.V(1).Info("looked at a source", "source", s.String(), "overdue", len(overdue))
-	return nil
 }
