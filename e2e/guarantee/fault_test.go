@@ -42,8 +42,8 @@ func TestEveryFifthRequestGoesWrong(t *testing.T) {
 		w.wait(w.upTo(100 * time.Millisecond))
 	}
 	w.missed()
-	// What is refused is asked again once a minute, and a fifth of that is refused
-	// again.
+	// What is refused several times in a row waits up to 23 s for its next list, and up
+	// to minutes for its next patch, and a fifth of those is refused again.
 	w.requireRight(6 * time.Minute)
 	took := time.Since(began)
 	counts := e.proxy.Counts()

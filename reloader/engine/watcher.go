@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -47,8 +48,24 @@ func (w *watcher) run(ctx context.Context, f *feed) {
 		Logger:          &w.log,
 		Name:            "engine",
 		TypeDescription: f.resource.Resource,
+		Backoff:         relist(),
 	})
 	r.RunWithContext(ctx)
+}
+
+// firstWait and lastWait are about how long a feed waits before what has failed is
+// tried again, at first and at last.
+const firstWait, lastWait = 500 * time.Millisecond, 15 * time.Second
+
+// spread is by how much more than that it may wait, so that not all feeds come at
+// once.
+const spread = 0.5
+
+// relist is how long a reflector waits when a list or watch has failed. Its own
+// pauses grow to a minute, also where most requests succeed, and what changes
+// meanwhile waits that long.
+func relist() *wait.Backoff {
+	return &wait.Backoff{Duration: firstWait, Cap: lastWait, Steps: math.MaxInt, Factor: 2, Jitter: spread}
 }
 
 // list lists for a feed, where lists are not streamed. A reflector would have
@@ -72,7 +89,6 @@ func (w *watcher) list(ctx context.Context, f *feed) (*metav1.PartialObjectMetad
 // a line each time, and while nobody listens without a word, deaf to ctx for up to
 // half a minute.
 func ask[T any](ctx context.Context, w *watcher, f *feed, verb string, request func() (T, error)) (answer T, err error) {
-	const firstWait, lastWait = 500 * time.Millisecond, 15 * time.Second
 	this := refusal{verb, f.resource.GroupResource(), f.area.namespace}
 	for delay := firstWait; ; delay = min(2*delay, lastWait) {
 		pause := delay
@@ -150,7 +166,7 @@ func permitted(err error) bool {
 
 // pause waits for about that long, or reports false if ctx is done before.
 func (w *watcher) pause(ctx context.Context, about time.Duration) bool {
-	timer := w.clock.NewTimer(wait.Jitter(about, 0.5))
+	timer := w.clock.NewTimer(wait.Jitter(about, spread))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

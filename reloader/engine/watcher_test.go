@@ -72,3 +72,21 @@ func TestAFeedWaitsAsLongAsItIsAsked(t *testing.T) {
 		})
 	}
 }
+
+// Where a part of all requests fails, lists and watches do, too, one after the other.
+func TestNoFeedIsBlindForLong(t *testing.T) {
+	clock := clocktesting.NewFakeClock(time.Unix(0, 0))
+	next := relist().DelayWithReset(clock, 2*time.Minute)
+	var first, longest time.Duration
+	for i := range 20 {
+		pause := next()
+		if i == 0 {
+			first = pause
+		}
+		longest = max(longest, pause)
+		clock.Step(pause)
+	}
+	assert.Less(t, first, time.Second)
+	assert.GreaterOrEqual(t, longest, 15*time.Second, "an API server that fails is not asked more and more")
+	assert.Less(t, longest, 23*time.Second)
+}
