@@ -8,7 +8,7 @@
 //     is not served or forbidden; namespaces.go, those that labels select)
 //   - parsed.go: what annotations say, worked out under no lock
 //   - intake.go: a workload's references, from its index record if that may be
-//     trusted (ahead.go), else from one read of the workload (resolve.go;
+//     trusted (trust.go, ahead.go), else from one read of the workload (resolve.go;
 //     scaled.go, what a write to the subresource scale leaves valid)
 //   - sources.go: one read of a source that changed, its fingerprint (matching.go,
 //     which patterns match it, within a budget per namespace; lifecycle.go, its

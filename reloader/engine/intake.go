@@ -4,8 +4,6 @@ import (
 	"errors"
 	"hash/maphash"
 	"reflect"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -219,36 +217,6 @@ func (in *intake) note(w reloader.Workload, o *observation, since moment) (other
 func hasKnownTemplate(t *tracked, generation int64, now writes) bool {
 	return t.resolved && t.active &&
 		(t.generation == generation || scaled(t, generation, now) || t.expected == generation || t.generation < generation && generation <= t.made)
-}
-
-// trusted decodes an index record and returns it if it was made for the state
-// in which the workload is.
-func trusted(text string, meta metav1.Object, keys annotation.Keys) (record.Record, error) {
-	rec, err := record.Decode(text)
-	if err != nil {
-		return record.Record{}, err
-	}
-	// A record from before there was a UID could be that of another one of the
-	// name, in a manifest that was exported and edited. The API server notes who
-	// brings a field in, and nobody for what a webhook adds.
-	if rec.UID == "" && claimed(meta, keys.Index) {
-		return rec, record.MisfitUID
-	}
-	return rec, rec.Fits(record.Identity{
-		Namespace:  meta.GetNamespace(),
-		Name:       meta.GetName(),
-		UID:        string(meta.GetUID()),
-		Generation: meta.GetGeneration(),
-	}, keys)
-}
-
-// claimed reports whether somebody but us has brought in an annotation, or it
-// is not known.
-func claimed(meta metav1.Object, key string) bool {
-	fields := meta.GetManagedFields()
-	return len(fields) == 0 || slices.ContainsFunc(fields, func(f metav1.ManagedFieldsEntry) bool {
-		return f.Manager != FieldManager && f.FieldsV1 != nil && strings.Contains(f.FieldsV1.GetRawString(), `"f:`+key+`"`)
-	})
 }
 
 // supply takes in a workload that has been read. It reports whether that

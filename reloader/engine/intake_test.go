@@ -3,7 +3,6 @@ package engine
 import (
 	"encoding/json"
 	"maps"
-	"strings"
 	"testing"
 	"time"
 
@@ -36,6 +35,7 @@ type app struct {
 	annotations map[string]string
 	configMaps  []string
 	labels      map[string]string // of the pod template
+	created     time.Time
 	fields      []metav1.ManagedFieldsEntry
 }
 
@@ -70,7 +70,8 @@ func (a app) template() corev1.PodTemplateSpec {
 func (a app) meta() *metav1.ObjectMeta {
 	return &metav1.ObjectMeta{
 		Namespace: a.workload.Namespace, Name: a.workload.Name, UID: a.uid,
-		ResourceVersion: a.version, Generation: a.generation, Annotations: a.annotations, ManagedFields: a.fields,
+		ResourceVersion: a.version, Generation: a.generation, CreationTimestamp: metav1.NewTime(a.created),
+		Annotations: a.annotations, ManagedFields: a.fields,
 	}
 }
 
@@ -198,99 +199,6 @@ func dueTo(t *testing.T, l *ledger, w reloader.Workload, c content) {
 
 func configMap(name string) reloader.Source {
 	return reloader.Source{Kind: reloader.ConfigMap, Namespace: web.Namespace, Name: name}
-}
-
-// brings is a field manager that has brought in annotations.
-func brings(manager string, annotations ...string) metav1.ManagedFieldsEntry {
-	e := metav1.ManagedFieldsEntry{Manager: manager, FieldsV1: new(metav1.FieldsV1)}
-	e.FieldsV1.SetRawBytes([]byte(`{"f:metadata":{"f:annotations":{"f:` + strings.Join(annotations, `":{},"f:`) + `":{}}}}`))
-	return e
-}
-
-// unnamed has a record without UID.
-func unnamed(t *testing.T, fields ...metav1.ManagedFieldsEntry) app {
-	t.Helper()
-	a := newApp(web).recorded(t, func(r *record.Record) { r.UID = "" })
-	a.fields = fields
-	return a
-}
-
-func TestWhetherARecordIsTrusted(t *testing.T) {
-	tests := map[string]struct {
-		app  func(t *testing.T) app
-		want bool
-	}{
-		"one made for this state is": {
-			func(t *testing.T) app { return newApp(web).recorded(t) }, true,
-		},
-		"one made before there was a uid is, if a webhook has added it": {
-			func(t *testing.T) app {
-				return unnamed(t, brings("kubectl", keys.Auto), brings(FieldManager, keys.Index))
-			}, true,
-		},
-		"one made before there was a uid is not, if it came with a manifest": {
-			func(t *testing.T) app { return unnamed(t, brings("kubectl", keys.Auto, keys.Index)) }, false,
-		},
-		"one made before there was a uid is not, if nobody knows where it is from": {
-			func(t *testing.T) app { return unnamed(t) }, false,
-		},
-		"none is not": {
-			func(*testing.T) app { return newApp(web) }, false,
-		},
-		"one of another generation is not": {
-			func(t *testing.T) app { return newApp(web).recorded(t).with(func(a *app) { a.generation++ }) }, false,
-		},
-		"one of another uid is not": {
-			func(t *testing.T) app { return newApp(web).recorded(t).with(func(a *app) { a.uid = "second" }) }, false,
-		},
-		"one of another name is not": {
-			func(t *testing.T) app { return newApp(web).recorded(t, func(r *record.Record) { r.Name = "other" }) }, false,
-		},
-		"one of another namespace is not": {
-			func(t *testing.T) app {
-				return newApp(web).recorded(t, func(r *record.Record) { r.Namespace = "other" })
-			}, false,
-		},
-		"one made with other keys is not": {
-			func(t *testing.T) app {
-				other := keys
-				other.Auto = "example.com/auto"
-				return newApp(web).recorded(t, func(r *record.Record) { r.Keys = record.KeysDigest(other) })
-			}, false,
-		},
-		"one that was cut off is not": {
-			func(t *testing.T) app {
-				return newApp(web).recorded(t).with(func(a *app) {
-					text := a.annotations[keys.Index]
-					a.annotations[keys.Index] = text[:len(text)-1]
-				})
-			}, false,
-		},
-		"one that is something else is not": {
-			func(*testing.T) app {
-				return newApp(web).with(func(a *app) { a.annotations[keys.Index] = "true" })
-			}, false,
-		},
-	}
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			in := newTestIntake(t)
-			a := tc.app(t)
-			in.observe(web, a.meta(), at(10))
-			assert.Equal(t, tc.want, in.allResolved())
-			assert.Equal(t, !tc.want, in.open(web))
-			if tc.want {
-				assert.Empty(t, drain(in.queues.resolve))
-			} else {
-				assert.Equal(t, []reloader.Workload{web}, drain(in.queues.resolve))
-				require.True(t, in.supply(a.manifest(t)))
-			}
-			assert.Equal(t, []reloader.Source{settings}, in.index.DependsOn(web))
-			assert.Equal(t, []reloader.Source{settings}, drain(in.queues.sources))
-			assert.Equal(t, map[reloader.Workload]moment{web: at(10)}, in.ledger.sources[settings].newcomers)
-			assert.True(t, in.allResolved())
-		})
-	}
 }
 
 func TestWhatAnEventOfAKnownWorkloadAsksFor(t *testing.T) {

@@ -56,10 +56,11 @@ func (e *Engine) adopt(ctx context.Context, key reloader.Workload) error {
 	if err != nil {
 		return err
 	}
-	replacement, err := c.Replacement(old, kind.Change{
-		Keys:   e.settings.Keys,
-		Record: recordOfNew(old.Meta.Annotations[e.settings.Keys.Index]),
-	})
+	change := kind.Change{Keys: e.settings.Keys}
+	if text := old.Meta.Annotations[e.settings.Keys.Index]; e.intake.trusts(text, old.Meta) {
+		change.Record = recordOfNew(text)
+	}
+	replacement, err := c.Replacement(old, change)
 	if err != nil {
 		e.refuse(key, m.Meta.UID, err, runOrDelete)
 		return nil

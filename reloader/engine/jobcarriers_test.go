@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -13,6 +14,7 @@ import (
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/kind"
+	"k8s-reloader/reloader/record"
 )
 
 // asBefore puts the Job carrier there that the version before has left.
@@ -52,6 +54,33 @@ func TestAJobCarrierOfTheVersionBeforeIsFinished(t *testing.T) {
 			y.requireReplaced(t)
 			assert.Len(t, r.reloaded, 1)
 			assert.Equal(t, 1, *lines, "one reload")
+		})
+	}
+}
+
+// What writes a record for a new Job must not make one that fits of one that did not.
+func TestAJobCarrierOfTheVersionBeforeKeepsNoOtherRecord(t *testing.T) {
+	of := func(uid string) string {
+		text, err := record.Record{
+			Version: record.Version, Namespace: "shop", Name: "migrate", UID: uid, Template: "00", Keys: record.KeysDigest(keys),
+		}.Encode()
+		require.NoError(t, err)
+		return text
+	}
+	for name, tc := range map[string]struct{ uid, want string }{
+		"that of the old Job is made for the new one": {"old", strings.Replace(of(""), `"g":0`, `"g":1`, 1)},
+		"that of another one goes":                    {"other", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			y := newYard(t)
+			y.asBefore(false)
+			y.jobs["migrate"].Annotations = map[string]string{keys.Index: of(tc.uid)}
+			e := y.process(t, someKey(t), new(told))
+			require.NoError(t, y.step(t, e))
+			require.NoError(t, y.step(t, e))
+			y.run(t, e, 2, exchangeSteps)
+			y.requireReplaced(t)
+			assert.Equal(t, tc.want, y.jobs["migrate"].Annotations[keys.Index])
 		})
 	}
 }

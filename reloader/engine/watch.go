@@ -40,6 +40,9 @@ type feed struct {
 	// outlasting is true if what was handed on is still so when its API is not
 	// served any more.
 	outlasting bool
+	// vet is called for what a list brings, before its managed fields are dropped;
+	// nil is nothing to do.
+	vet func(meta *metav1.PartialObjectMetadata)
 	// mu is held while something is handed on.
 	mu sync.Mutex
 	// seen is called for what is there; since is when it was written or, if it
@@ -212,8 +215,13 @@ func (f *feed) Transformer() cache.TransformFunc {
 // what is not ours.
 func (f *feed) slim(meta *metav1.PartialObjectMetadata) {
 	owners := meta.ManagedFields
-	meta.ManagedFields = nil
-	f.guard(meta, func() { meta.ManagedFields = pauseOwners(owners) })
+	f.guard(meta, func() {
+		if f.vet != nil {
+			f.vet(meta)
+		}
+		meta.ManagedFields = nil
+		meta.ManagedFields = pauseOwners(owners)
+	})
 	if !f.labelled {
 		meta.Labels = nil
 	}
@@ -313,6 +321,7 @@ func (e *Engine) workloadFeed(k kind.Kind, in area) *feed {
 		area:        in,
 		kind:        k.Name,
 		annotations: readOfWorkloads(e.settings.Keys),
+		vet:         func(meta *metav1.PartialObjectMetadata) { bindRecord(meta, e.settings.Keys.Index) },
 		seen: func(meta *metav1.PartialObjectMetadata, _ arrival, since moment) {
 			if !e.intake.selects(meta.Namespace) {
 				return

@@ -124,6 +124,18 @@ func Ahead(s string, g int64) bool {
 	return err == nil && generation > g
 }
 
+// Bind returns the text of a record with a UID, if it was made before there was one,
+// and whether that is so. It costs less than decoding, and what it returns is as
+// little to be trusted as what it was given.
+func Bind(text, uid string) (bound string, unbound bool) {
+	// Quotes within strings are escaped, so that this is where the fields meet.
+	before, rest, ok := strings.Cut(text, `,"g":`)
+	if !ok || strings.Contains(before, `,"u":`) {
+		return text, false
+	}
+	return before + `,"u":"` + uid + `","g":` + rest, true
+}
+
 // wire is a Record as JSON. The order of the fields is part of the format.
 type wire struct {
 	Version     int               `json:"v"`

@@ -241,6 +241,17 @@ func FuzzDecode(f *testing.F) {
 		again, err := r.Encode()
 		require.NoError(t, err)
 		assert.Equal(t, text, again)
+
+		bound, unbound := record.Bind(text, "u-2")
+		assert.Equal(t, r.UID == "", unbound)
+		if unbound {
+			r.UID = "u-2"
+		}
+		got, err := record.Decode(bound)
+		if len(bound) <= record.MaxSize {
+			require.NoError(t, err)
+			assert.Equal(t, r, got)
+		}
 	})
 }
 
@@ -284,6 +295,31 @@ func FuzzAhead(f *testing.F) {
 		}
 		assert.Equal(t, r.Generation > g, ahead)
 	})
+}
+
+func TestBind(t *testing.T) {
+	tests := map[string]struct {
+		text, want string
+		wantBound  bool
+	}{
+		"a record without UID": {
+			smallText, `{"v":2,"ns":"shop","n":"web","u":"u-2","g":3,"t":"00ff","k":"abcd"}`, true,
+		},
+		"a record with UID": {fullText, fullText, false},
+		"a name that looks like fields": {
+			`{"v":2,"ns":"shop","n":"a\",\"g\":1","g":3,"t":"00ff","k":"abcd"}`,
+			`{"v":2,"ns":"shop","n":"a\",\"g\":1","u":"u-2","g":3,"t":"00ff","k":"abcd"}`, true,
+		},
+		"something else": {"true", "true", false},
+		"nothing":        {},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, bound := record.Bind(tc.text, "u-2")
+			assert.Equal(t, tc.want, got)
+			assert.Equal(t, tc.wantBound, bound)
+		})
+	}
 }
 
 func TestDecodeIsBoundedInMemory(t *testing.T) {
