@@ -30,11 +30,17 @@ var answers = map[string]func() (int, http.Header, any){
 	"404": status(http.StatusNotFound, metav1.StatusReasonNotFound, "where"),
 	"405": status(http.StatusMethodNotAllowed, metav1.StatusReasonMethodNotAllowed, "how"),
 	"409": status(http.StatusConflict, metav1.StatusReasonConflict, "late"),
+	"410": status(http.StatusGone, metav1.StatusReasonExpired, "old"),
 	"413": status(http.StatusRequestEntityTooLarge, metav1.StatusReasonRequestEntityTooLarge, "large"),
 	"422": status(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "invalid"),
 	"429": func() (int, http.Header, any) { return failure(apierrors.NewTooManyRequests("busy", 1)) },
 	"429 without a time": func() (int, http.Header, any) {
 		return http.StatusTooManyRequests, nil, "busy"
+	},
+	"503 with a time": func() (int, http.Header, any) {
+		err := apierrors.NewServiceUnavailable("away")
+		err.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: 1}
+		return failure(err)
 	},
 	"500":             status(http.StatusInternalServerError, metav1.StatusReasonInternalError, "broken"),
 	"502":             func() (int, http.Header, any) { return http.StatusBadGateway, nil, "proxy" },
@@ -132,7 +138,7 @@ func TestARefusedReloadIsRepeatedSlowly(t *testing.T) {
 				if kind == "413" {
 					most *= 2 // each attempt is one in full and a shorter one
 				}
-				if strings.HasPrefix(kind, "429") {
+				if strings.HasPrefix(kind, "429") || strings.HasSuffix(kind, "a time") {
 					most += 2 * minutes // nobody is made to wait longer than 30 s
 				}
 				assert.LessOrEqual(t, int(patches.Load()), most, kind)
@@ -172,9 +178,8 @@ func TestAReadThatFailsIsRepeatedSlowly(t *testing.T) {
 				// A tenant who writes to the source all the time.
 				version++
 				e.ledger.news(settings, version)
-				if !strings.Contains(kind, "404") && kind != "403" {
-					// That something is not there is no failure, and what is forbidden
-					// waits by itself.
+				if !strings.Contains(kind, "404") {
+					// That something is not there is no failure.
 					attemptKey(t.Context(), e, e.queues.sources, settings, e.readSource)
 					attemptKey(t.Context(), e, e.queues.resolve, worker, e.resolve)
 				}

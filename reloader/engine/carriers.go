@@ -254,10 +254,18 @@ func (c *client) deleteCarrier(ctx context.Context, key reloader.Workload, uid t
 		return fmt.Errorf("delete %s: %w", key, err)
 	}
 	err = within(ctx, c.writes.revisions(http.MethodDelete, key.Namespace)).Name(key.Name).
+		SetHeader("Accept", metadataOnly).
 		Body(&metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}}).
-		Do(ctx).Error()
-	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-		return fmt.Errorf("delete %s: %w", key, err)
+		Do(ctx).Into(new(metav1.PartialObjectMetadata))
+	if err == nil {
+		return nil
 	}
-	return nil
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		// It is gone, or something else between us and it has answered.
+		there, read := c.carrier(ctx, key)
+		if apierrors.IsNotFound(read) || read == nil && there.UID != uid {
+			return nil
+		}
+	}
+	return fmt.Errorf("delete %s: %w", key, err)
 }

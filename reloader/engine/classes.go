@@ -126,8 +126,7 @@ func (e *Engine) readClass(ctx context.Context, class reloader.Source) error {
 		annotations, err = e.client.classAnnotations(ctx, class)
 		switch {
 		case apierrors.IsForbidden(err):
-			e.unreadable(classResource().GroupResource(), err, class)
-			return nil
+			return e.unreadable(classResource().GroupResource(), err, class)
 		case err != nil:
 			e.ledger.putBack(class)
 			return err

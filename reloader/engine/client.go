@@ -384,8 +384,9 @@ func (c *client) deleteJob(ctx context.Context, w reloader.Workload, policy meta
 		return fmt.Errorf("delete %s: %w", w, err)
 	}
 	err = c.write(ctx, http.MethodDelete, jobs).Namespace(w.Namespace).Name(w.Name).
+		SetHeader("Accept", metadataOnly).
 		Body(&metav1.DeleteOptions{Preconditions: &only, PropagationPolicy: &policy}).
-		Do(ctx).Error()
+		Do(ctx).Into(new(metav1.PartialObjectMetadata))
 	if err != nil {
 		return fmt.Errorf("delete %s: %w", w, err)
 	}

@@ -219,7 +219,7 @@ func (e *Engine) makeWay(ctx context.Context, m *kind.Manifest, run kind.Run) (w
 			return e.nextLook(job.Meta.CreationTimestamp.Time, firstRunPoll), nil
 		}
 		err = e.client.deleteJob(ctx, w, metav1.DeletePropagationBackground, metav1.Preconditions{UID: &job.Meta.UID})
-		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		if err != nil && (denied(err) || !apierrors.IsNotFound(err) && !apierrors.IsConflict(err)) {
 			return 0, err
 		}
 	}

@@ -366,7 +366,10 @@ func attemptKey[K interface {
 	}
 	started := e.clock.Now()
 	err := guarded(func() error { return handle(ctx, key) })
-	if err == nil || ctx.Err() == nil {
+	switch {
+	case isKnown(err):
+		e.tally(key, e.clock.Since(started), nil)
+	case err == nil || ctx.Err() == nil:
 		e.tally(key, e.clock.Since(started), err)
 	}
 	switch {
@@ -380,6 +383,10 @@ func attemptKey[K interface {
 // tryAgain logs a failure of a key that went back to its queue.
 func (e *Engine) tryAgain(key string, err error, r retry) {
 	log := e.log.WithValues("key", key, "in", r.wait.String())
+	if isKnown(err) {
+		log.V(1).Info("forbidden as before")
+		return
+	}
 	switch r.class {
 	case throttled:
 		if r.begun {

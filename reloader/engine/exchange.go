@@ -61,9 +61,8 @@ func (e *Engine) carry(ctx context.Context, key reloader.Workload) error {
 		e.queues.carriers.AddAfter(key, wait)
 		return nil
 	case errors.Is(err, errCarrierGone), apierrors.IsConflict(err) && !denied(err):
-		// The old Job, or the carrier, has changed meanwhile and is looked at again.
-		e.queues.carriers.AddAfter(key, firstEndPoll)
-		return nil
+		// The old Job, or the carrier, has changed meanwhile and is read again.
+		return err
 	case namespaceGoes(err):
 		e.leftAlone(x.carrier.Workload(), "its namespace is being deleted")
 		e.carriers.drop(key)
@@ -110,8 +109,17 @@ func (e *Engine) underWay(ctx context.Context, key reloader.Workload) (*exchange
 // namespaceGoes reports whether nothing can be created any more because the
 // namespace is being deleted, or has been.
 func namespaceGoes(err error) bool {
-	return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) || apierrors.IsNotFound(err)
+	var status apierrors.APIStatus
+	if isGone(err) && errors.As(err, &status) {
+		details := status.Status().Details
+		return details != nil && details.Kind == "namespaces"
+	}
+	return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }
+
+// isGone reports whether the API server answered a write that the object is not
+// there. An admission webhook that refuses may choose the same code.
+func isGone(err error) bool { return apierrors.IsNotFound(err) && !denied(err) }
 
 // notExchanged tells of a step that has failed, and sorts it.
 func (e *Engine) notExchanged(c kind.Carrier, err error) error {
@@ -181,9 +189,13 @@ func (e *Engine) exchange(ctx context.Context, x *exchange) (wait time.Duration,
 	// until the controller of Jobs has seen each and taken its finalizer off.
 	err = e.client.deleteJob(ctx, w, metav1.DeletePropagationForeground,
 		metav1.Preconditions{UID: &old.Meta.UID, ResourceVersion: &old.Meta.ResourceVersion})
-	if apierrors.IsNotFound(err) {
-		e.leftAlone(w, "somebody else has deleted it")
-		return 0, nil
+	if isGone(err) {
+		// If it can still be read, something else between us and it has answered.
+		_, read := e.client.workload(ctx, jobs, w)
+		if apierrors.IsNotFound(read) {
+			e.leftAlone(w, "somebody else has deleted it")
+			return 0, nil
+		}
 	}
 	if err != nil {
 		return 0, err
@@ -230,7 +242,7 @@ func (e *Engine) announce(ctx context.Context, x *exchange, step kind.Step) erro
 			return err
 		}
 		err = e.client.announce(ctx, x.key, p)
-		if apierrors.IsNotFound(err) {
+		if isGone(err) {
 			return errCarrierGone
 		}
 		if err != nil {

@@ -29,6 +29,7 @@ import (
 
 const (
 	jobsPath      = "/apis/batch/v1/namespaces/shop/jobs"
+	cronJobsPath  = "/apis/batch/v1/namespaces/shop/cronjobs"
 	revisionsPath = "/apis/apps/v1/namespaces/shop/controllerrevisions"
 	jobMark       = "v1-0123456789abcdef0123456789abcdef-01234567"
 )
@@ -44,9 +45,13 @@ type yard struct {
 	revisions map[string]*appsv1.ControllerRevision
 	// owners are the names of the CronJobs that are there.
 	owners map[string]bool
+	// cronJob is in place of all owners.
+	cronJob *batchv1.CronJob
 	// refuse returns the answer to a write in place of the server's; nil is no
 	// objection.
 	refuse func(verb, path string, dry bool) *apierrors.StatusError
+	// fault is refuse for answers of any kind; nil has none.
+	fault  func(write string) func() (int, http.Header, any)
 	writes []string
 	uids   int
 }
@@ -83,7 +88,7 @@ func (y *yard) decode(body string) runtime.Object {
 func (y *yard) answer(r request) (int, http.Header, any) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
-	if name, ok := strings.CutPrefix(r.path, "/apis/batch/v1/namespaces/shop/cronjobs/"); ok {
+	if name, ok := strings.CutPrefix(r.path, cronJobsPath+"/"); ok && y.cronJob == nil {
 		if !y.owners[name] {
 			return failure(apierrors.NewNotFound(batchv1.Resource("cronjobs"), name))
 		}
@@ -93,7 +98,10 @@ func (y *yard) answer(r request) (int, http.Header, any) {
 	if rest, ok := strings.CutPrefix(r.path, revisionsPath); ok {
 		collection, name = revisionsPath, strings.TrimPrefix(rest, "/")
 	}
-	short := map[string]string{jobsPath: "Job", revisionsPath: "carrier"}[collection]
+	if y.cronJob != nil && strings.HasPrefix(r.path, cronJobsPath) {
+		collection = cronJobsPath
+	}
+	short := map[string]string{jobsPath: "Job", revisionsPath: "carrier", cronJobsPath: "CronJob"}[collection]
 	if r.method != http.MethodGet {
 		dry := strings.Contains(r.query, "dryRun=All")
 		if y.refuse != nil {
@@ -105,6 +113,11 @@ func (y *yard) answer(r request) (int, http.Header, any) {
 		if dry {
 			write += ", dry"
 		}
+		if y.fault != nil {
+			if answer := y.fault(write); answer != nil {
+				return answer()
+			}
+		}
 		y.writes = append(y.writes, write)
 	}
 	if r.method == http.MethodPost {
@@ -115,6 +128,8 @@ func (y *yard) answer(r request) (int, http.Header, any) {
 		there = o
 	} else if o := y.revisions[name]; collection == revisionsPath && o != nil {
 		there = o
+	} else if collection == cronJobsPath {
+		there = y.cronJob
 	} else {
 		return failure(apierrors.NewNotFound(batchv1.Resource("jobs"), name))
 	}

@@ -95,7 +95,7 @@ func (e *Engine) adopt(ctx context.Context, key reloader.Workload) error {
 
 func (e *Engine) deleteJobCarrier(ctx context.Context, key reloader.Workload, m *kind.Manifest) error {
 	err := e.client.deleteJob(ctx, key, metav1.DeletePropagationBackground, metav1.Preconditions{UID: &m.Meta.UID})
-	if apierrors.IsNotFound(err) {
+	if isGone(err) {
 		return nil
 	}
 	return err

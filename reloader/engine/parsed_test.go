@@ -12,7 +12,7 @@ import (
 
 // watched counts how often the annotations of a workload are parsed. Meanwhile the
 // intake's lock must be free, so that a tenant's text, however long it takes,
-// blocks nobody else's events; meanwhile is called then, once.
+// blocks no other event; meanwhile is called then, once.
 func watched(t *testing.T, in *intake, meanwhile func()) (times *int) {
 	t.Helper()
 	times = new(int)

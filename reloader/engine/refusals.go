@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -83,9 +84,22 @@ func (e *Engine) readable(resource schema.GroupResource, namespace string) {
 	}
 }
 
+// knownRefusal is an error that has been logged for all keys that it concerns. The
+// key that met it waits like one that nobody but a user can help.
+type knownRefusal struct{ error }
+
+func (r knownRefusal) Unwrap() error { return r.error }
+
+// isKnown reports whether an error has been logged before.
+func isKnown(err error) bool {
+	_, known := errors.AsType[knownRefusal](err)
+	return known
+}
+
 // unreadable has sources wait that may be watched, but of which the resource may
-// not be read, and says so the first time. They hold up nothing.
-func (e *Engine) unreadable(resource schema.GroupResource, err error, sources ...reloader.Source) {
+// not be read, and says so the first time. They hold up nothing. The error is for
+// the key that was handled.
+func (e *Engine) unreadable(resource schema.GroupResource, err error, sources ...reloader.Source) error {
 	e.ledger.setAside(sources...)
 	e.ledger.putBack(sources...)
 	for _, s := range sources {
@@ -95,17 +109,18 @@ func (e *Engine) unreadable(resource schema.GroupResource, err error, sources ..
 		}
 		e.queues.sources.AddAfter(s, stalledRetry)
 	}
+	return knownRefusal{err}
 }
 
 // unresolvable has a workload that may be watched and not read wait, and says
 // so the first time. It holds up nobody else.
-func (e *Engine) unresolvable(k kind.Kind, w reloader.Workload, err error) {
+func (e *Engine) unresolvable(k kind.Kind, w reloader.Workload, err error) error {
 	resource := k.Resource.GroupResource()
 	if e.refusals.add(refusal{"get", resource, e.watchedAs(w.Namespace)}) {
 		e.log.Error(err, "forbidden, so what has no index record is not reloaded; grant get or switch the kind off by a flag; everything else goes on, and this is tried again slowly",
 			"resource", resource.String(), "in", stalledRetry.String())
 	}
-	e.queues.resolve.AddAfter(w, stalledRetry)
+	return knownRefusal{err}
 }
 
 // allResolved reports whether no workload that was there at the start waits for

@@ -50,8 +50,7 @@ func (e *Engine) resolveOpen(ctx context.Context, w reloader.Workload) error {
 		// The event of its deletion comes.
 		return nil
 	case apierrors.IsForbidden(err):
-		e.unresolvable(k, w, err)
-		return nil
+		return e.unresolvable(k, w, err)
 	case err != nil:
 		return err
 	}

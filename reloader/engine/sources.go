@@ -105,8 +105,7 @@ func (e *Engine) readDue(ctx context.Context, s reloader.Source) error {
 		e.lookAtNothing(s)
 		return nil
 	case apierrors.IsForbidden(err):
-		e.unreadable(sourceResource(s.Kind).GroupResource(), err, s)
-		return nil
+		return e.unreadable(sourceResource(s.Kind).GroupResource(), err, s)
 	case err == nil:
 		e.readable(sourceResource(s.Kind).GroupResource(), s.Namespace)
 		if wait := e.tooEarly(s, read); wait > 0 {
@@ -176,9 +175,8 @@ func (e *Engine) searchShelf(ctx context.Context, on shelf) error {
 		page = page[:0]
 	})
 	if apierrors.IsForbidden(err) {
-		e.unreadable(sourceResource(on.kind).GroupResource(), err, waiting...)
 		e.ledger.searched(on, searchers)
-		return nil
+		return e.unreadable(sourceResource(on.kind).GroupResource(), err, waiting...)
 	}
 	if err := errors.Join(err, outdated); err != nil {
 		e.ledger.putBack(waiting...)
