@@ -68,6 +68,10 @@ func newCarriers(key fingerprint.Key) *carriers {
 func (c *carriers) hold(is kind.Carrier) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.holdLocked(is)
+}
+
+func (c *carriers) holdLocked(is kind.Carrier) {
 	key := carrierKey(is)
 	c.dropLocked(key)
 	size := is.Size()
@@ -81,8 +85,10 @@ func (c *carriers) hold(is kind.Carrier) {
 
 // begin remembers a carrier that was just made, unless more is known of it.
 func (c *carriers) begin(is kind.Carrier) {
-	if known, ok := c.of(carrierKey(is)); !ok || known.UID() != is.UID() {
-		c.hold(is)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if known, ok := c.held[carrierKey(is)]; !ok || known.UID() != is.UID() {
+		c.holdLocked(is)
 	}
 }
 

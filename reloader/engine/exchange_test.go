@@ -547,6 +547,29 @@ func TestAJobThatIsTooLargeIsNamed(t *testing.T) {
 	assert.Nil(t, y.jobs["migrate"].DeletionTimestamp)
 }
 
+// What is made known of a carrier by the worker that has made it takes nothing back of
+// what the one knows to which its event has brought it.
+func TestWhatIsKnownOfACarrierGoesOnlyForward(t *testing.T) {
+	key := someKey(t)
+	k, _ := kind.ByName(reloader.Job)
+	o := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "migrate", UID: "old"}}
+	made, err := kind.NewCarrier(key, k.Manifest(o), []reloader.Source{settings}, o, kind.Held)
+	require.NoError(t, err)
+	first, second := made.Created("first"), made.Created("second")
+	c := newCarriers(key)
+	for _, step := range []struct {
+		begin kind.Carrier
+		want  kind.Step
+	}{{first, kind.Held}, {first, kind.Ending}, {second, kind.Held}} {
+		c.begin(step.begin)
+		known, ok := c.of(carrierKey(made))
+		require.True(t, ok)
+		assert.Equal(t, step.begin.UID(), known.UID())
+		assert.Equal(t, step.want, known.Step())
+		c.hold(known.At(kind.Ending, time.Now()))
+	}
+}
+
 // What is kept in memory of carriers is bounded, and no namespace has all of it.
 func TestCarriersTakeABoundedAmountOfMemory(t *testing.T) {
 	key := someKey(t)
