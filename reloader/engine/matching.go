@@ -14,8 +14,8 @@ import (
 )
 
 // What a namespace may spend on trying the patterns of its workloads, in steps
-// of index.Match. A slow machine makes a hundred million of them a second, so
-// this is a tenth of one of its cores.
+// of index.Match. A core makes some hundred million of them a second, so this is
+// a tenth of one.
 const (
 	stepsPerSecond = 10_000_000
 	// mostSteps is what a namespace that has been quiet may spend at once.

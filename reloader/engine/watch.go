@@ -56,7 +56,7 @@ type feed struct {
 	listed func(items []any)
 	// broke is called after a panic of one of these, with the object whose event
 	// it was, nil if it was listed: the event is lost, and broke puts the key
-	// where it is read again. It is called without mu.
+	// where it is read again. While a list is handed on, mu is held.
 	broke func(meta *metav1.PartialObjectMetadata, err error)
 
 	// settled is closed when the first list is handed on, or as soon as it is

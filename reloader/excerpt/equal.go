@@ -22,8 +22,8 @@ type Comparison struct {
 
 // Equal reports whether two JSON texts hold the same. Members have to come in
 // the same order: an API server sorts those of all objects in one way. It reads
-// both texts side by side, and needs no memory for them. A text that is broken
-// equals none; an empty one equals null.
+// both texts side by side, and needs no memory for them. A text that breaks off
+// equals none but itself; an empty one equals null.
 func (c Comparison) Equal(a, b []byte) bool {
 	if c.Except == "" && bytes.Equal(a, b) {
 		return true

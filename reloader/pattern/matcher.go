@@ -144,8 +144,8 @@ func (m *Matcher) Match(name string) bool {
 	return false
 }
 
-// Cost bounds the steps that Match takes for a name, of which a slow machine
-// makes fifty million a second.
+// Cost bounds the steps that Match takes for a name, of which a core makes some
+// hundred million a second.
 func (m *Matcher) Cost(name string) int {
 	if m == nil {
 		return 0
