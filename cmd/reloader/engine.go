@@ -249,11 +249,12 @@ const (
 // flag that is set to nothing stays so.
 func (f *engineFlags) nameState(to connection, flags *pflag.FlagSet) error {
 	name := os.Getenv("RELOADER_DEPLOYMENT_NAME")
-	if name == "" || objectName("", name) != nil {
+	const keySuffix = "-fingerprint-key" // the longest
+	if name == "" || objectName("", name+keySuffix) != nil {
 		name = "reloader"
 	}
 	if to.pod && !flags.Changed(keySecretFlag) {
-		f.keySecret = name + "-fingerprint-key"
+		f.keySecret = name + keySuffix
 	}
 	// Without a key that outlives the process nothing in it can be compared.
 	if to.pod && !flags.Changed(checkpointFlag) && f.keySecret != "" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/spf13/pflag"
@@ -16,9 +17,14 @@ func TestAnEngineInAPodKeepsWhatItKnows(t *testing.T) {
 		wantKey, wantCheckpoint string
 		wantErr                 string
 	}{
-		"in a pod, under default names":           {pod: true, wantKey: "reloader-fingerprint-key", wantCheckpoint: "reloader-checkpoint"},
-		"in a pod, under the Deployment's name":   {pod: true, deployment: "my", wantKey: "my-fingerprint-key", wantCheckpoint: "my-checkpoint"},
-		"under no name that cannot be":            {pod: true, deployment: "a/b", wantKey: "reloader-fingerprint-key", wantCheckpoint: "reloader-checkpoint"},
+		"in a pod, under default names":         {pod: true, wantKey: "reloader-fingerprint-key", wantCheckpoint: "reloader-checkpoint"},
+		"in a pod, under the Deployment's name": {pod: true, deployment: "my", wantKey: "my-fingerprint-key", wantCheckpoint: "my-checkpoint"},
+		"under no name that cannot be":          {pod: true, deployment: "a/b", wantKey: "reloader-fingerprint-key", wantCheckpoint: "reloader-checkpoint"},
+		"under names that are not too long":     {pod: true, deployment: strings.Repeat("a", 238), wantKey: "reloader-fingerprint-key", wantCheckpoint: "reloader-checkpoint"},
+		"under names as long as can be": {
+			pod: true, deployment: strings.Repeat("a", 237),
+			wantKey: strings.Repeat("a", 237) + "-fingerprint-key", wantCheckpoint: strings.Repeat("a", 237) + "-checkpoint",
+		},
 		"under the names that flags give":         {pod: true, args: []string{"--fingerprint-key-secret=k", "--checkpoint=c"}, wantKey: "k", wantCheckpoint: "c"},
 		"no checkpoint, if the flag says so":      {pod: true, args: []string{"--checkpoint="}, wantKey: "reloader-fingerprint-key"},
 		"nothing, if there is to be no key":       {pod: true, args: []string{"--fingerprint-key-secret="}},
