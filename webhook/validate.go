@@ -11,7 +11,7 @@ import (
 	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/record"
 	"k8s-reloader/reloader/reference"
-	"k8s-reloader/webhook/review"
+	"k8s-reloader/reloader/review"
 )
 
 // validateWorkload judges what a request brings into a workload.

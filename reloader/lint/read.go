@@ -1,4 +1,4 @@
-package main
+package lint
 
 import (
 	"bytes"
@@ -16,14 +16,12 @@ import (
 // standardInput is how findings name what came through "-".
 const standardInput = "<stdin>"
 
-// paths lints files, directories and standard input. What cannot be read does
-// not keep the rest from being linted.
-func (l *lint) paths(paths []string, stdin io.Reader) {
+func (l *linter) paths(paths []string, stdin io.Reader) {
 	for _, path := range paths {
 		if path == "-" {
 			content, err := io.ReadAll(stdin)
 			if err != nil {
-				l.fail(position{File: standardInput}, err)
+				l.fail(Position{File: standardInput}, err)
 			}
 			l.content(standardInput, content)
 			continue
@@ -31,7 +29,7 @@ func (l *lint) paths(paths []string, stdin io.Reader) {
 		info, err := os.Stat(path)
 		switch {
 		case err != nil:
-			l.fail(position{File: path}, reason(err))
+			l.fail(Position{File: path}, reason(err))
 		case info.IsDir():
 			l.directory(path)
 		default:
@@ -41,10 +39,10 @@ func (l *lint) paths(paths []string, stdin io.Reader) {
 }
 
 // directory lints every manifest below a directory, in the order of names.
-func (l *lint) directory(root string) {
+func (l *linter) directory(root string) {
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
-			l.fail(position{File: path}, reason(err))
+			l.fail(Position{File: path}, reason(err))
 			return nil
 		}
 		switch strings.ToLower(filepath.Ext(path)) {
@@ -56,23 +54,23 @@ func (l *lint) directory(root string) {
 		return nil
 	})
 	if err != nil {
-		l.fail(position{File: root}, reason(err))
+		l.fail(Position{File: root}, reason(err))
 	}
 }
 
-func (l *lint) file(path string) {
+func (l *linter) file(path string) {
 	content, err := os.ReadFile(path) //nolint:gosec // the user names the files to read
 	if err != nil {
-		l.fail(position{File: path}, reason(err))
+		l.fail(Position{File: path}, reason(err))
 		return
 	}
 	l.content(path, content)
 }
 
 // content lints the documents of one file.
-func (l *lint) content(file string, content []byte) {
+func (l *linter) content(file string, content []byte) {
 	for _, d := range documents(content) {
-		at := position{File: file, Document: d.number, Line: d.line}
+		at := Position{File: file, Document: d.number, Line: d.line}
 		raw, err := yaml.YAMLToJSON(d.content)
 		switch {
 		case err != nil:

@@ -9,7 +9,7 @@ import (
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/policy"
-	"k8s-reloader/webhook/review"
+	"k8s-reloader/reloader/review"
 )
 
 func TestObject(t *testing.T) {
