@@ -80,7 +80,7 @@ func conform(ctx context.Context, with tools, root, schemas string, log io.Write
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	manifests, err := filepath.Glob(filepath.Join(root, "manifests/*/reloader.yaml"))
+	manifests, err := filepath.Glob(filepath.Join(root, "charts/manifests/*/reloader.yaml"))
 	if err != nil {
 		return fmt.Errorf("find the manifests: %w", err)
 	}

@@ -66,15 +66,15 @@ func generate(ctx context.Context, root string) (map[string][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		files["manifests/"+v.dir+"/reloader.yaml"] = manifest
-		files["manifests/"+v.dir+"/kustomization.yaml"] = []byte(kustomization)
+		files["charts/manifests/"+v.dir+"/reloader.yaml"] = manifest
+		files["charts/manifests/"+v.dir+"/kustomization.yaml"] = []byte(kustomization)
 	}
 	return files, nil
 }
 
 // variant is one way of installing the product without Helm.
 type variant struct {
-	// dir in manifests.
+	// dir in charts/manifests.
 	dir string
 	// about is what it installs.
 	about string

@@ -31,9 +31,7 @@ type shell struct {
 func newShell(t *testing.T) *shell {
 	t.Helper()
 	s := &shell{dir: t.TempDir()}
-	for _, name := range []string{"charts", "manifests"} {
-		require.NoError(t, os.Symlink(filepath.Join(root, name), filepath.Join(s.dir, name)))
-	}
+	require.NoError(t, os.Symlink(filepath.Join(root, "charts"), filepath.Join(s.dir, "charts")))
 	bin := t.TempDir()
 	writeProgram(t, bin, "helm", fmt.Sprintf(`case "$1" in
 install|upgrade|template) set -- "$@" --set 'listenHost=$(POD_IP)' ;;
