@@ -52,6 +52,10 @@ func (w *world) fill(data map[string][]byte) {
 	})
 }
 
+func TestCertManagersAnnotation(t *testing.T) {
+	assert.Equal(t, certmanagerv1.CertificateNameKey, certificateName)
+}
+
 func TestASecretThatOthersFillIsAwaited(t *testing.T) {
 	tests := map[string]struct {
 		given func(w *world)

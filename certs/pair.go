@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -42,10 +41,15 @@ func ours(secret *corev1.Secret) bool {
 		len(data[KeyCertificate])+len(data[KeyPrivateKey])+len(data[KeyCA]) == 0
 }
 
+// certificateName is the annotation by which cert-manager marks the Secret of a
+// Certificate. It is written out here, since the package that defines it brings
+// along the API types of Gateway API and ACME; a test compares the two.
+const certificateName = "cert-manager.io/certificate-name"
+
 // issuedBy names the Certificate of cert-manager that the Secret is filled for;
 // empty if it is not.
 func issuedBy(secret *corev1.Secret) string {
-	return secret.Annotations[certmanagerv1.CertificateNameKey]
+	return secret.Annotations[certificateName]
 }
 
 // waiting tells why a Secret that others fill has no certificate yet; nil if it

@@ -102,6 +102,10 @@ func fences() map[string]fence {
 					"leader election; its handlers are given a request and hold no client",
 			},
 		},
+		"the program carries nothing of cert-manager": {
+			of:   []string{module + "/cmd/..."},
+			bars: []string{"github.com/cert-manager/..."},
+		},
 		"certs know nothing of reloading": {
 			of:   []string{module + "/certs/..."},
 			bars: []string{module + "/reloader/...", module + "/webhook/..."},
