@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -104,11 +103,8 @@ func (f *engineFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if os.Getenv("GOGC") == "" {
-		// Most of what a start allocates is garbage at once. To collect it twice
-		// as often as by default takes an eighth off the peak, for a little CPU.
-		debug.SetGCPercent(50)
-	}
+	collectOften()
+	options.OnReady = releaseMemory
 	if options.Log, err = f.log.logger(cmd.ErrOrStderr()); err != nil {
 		return err
 	}

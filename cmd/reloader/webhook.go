@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -106,11 +105,7 @@ func (f *webhookFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if os.Getenv("GOGC") == "" {
-		// Most of what reviews take is garbage at once. Collecting it twice as
-		// often as by default keeps the peak low, for a little CPU.
-		debug.SetGCPercent(50)
-	}
+	collectOften()
 	log, err := f.log.logger(cmd.ErrOrStderr())
 	if err != nil {
 		return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,6 +66,7 @@ type Engine struct {
 	arrivals  *arrivals
 	webhook   Webhook // nil to patch
 	leading   func(context.Context)
+	onReady   func(context.Context)
 
 	checkpoint *checkpoint.Store // nil without
 	// archived is when the checkpoint was last written before this engine led.
@@ -122,6 +122,7 @@ func New(o Options) (*Engine, error) {
 		arrivals:       newArrivals(o.Metrics),
 		webhook:        o.Webhook,
 		leading:        o.Leading,
+		onReady:        o.OnReady,
 		rollouts:       newRollouts(o.ConcurrentRollouts, len(o.Scope.Namespaces) != 1, o.Clock),
 		limits:         newLimits(max(0, o.ReloadsPerWorkload), o.ReloadsPerSecond, o.Clock),
 		recent:         newRecent(),
@@ -260,20 +261,9 @@ func (e *Engine) lead(ctx context.Context) {
 	e.log.Info("ready", "workloads", stats.Workloads, "sources", stats.Sources, "after", e.clock.Since(started).String())
 	workers.Go(func() { e.verifyRegularly(ctx) })
 	workers.Go(func() { e.forgetRegularly(ctx) })
-	select {
-	case <-ctx.Done():
-		return
-	case <-e.clock.After(startOver):
-	}
-	// What the lists were decoded into is garbage now, and several times what
-	// the engine needs from here on.
-	debug.FreeOSMemory()
+	workers.Go(func() { e.onReady(ctx) })
 	<-ctx.Done()
 }
-
-// startOver is how long after being ready the last of a start's memory is out
-// of use.
-const startOver = 2 * time.Second
 
 // recall goes on where the checkpoint ends. It reports false if ctx is done
 // before the checkpoint could be read.

@@ -78,6 +78,9 @@ type Options struct {
 	// write, with a context that ends when it must not any more; default
 	// nothing.
 	Leading func(ctx context.Context)
+	// OnReady is called in a goroutine of its own when this engine has read
+	// everything that a start reads, with the same context; default nothing.
+	OnReady func(ctx context.Context)
 	// Metrics count what happens besides outcomes; nil counts nothing.
 	Metrics *report.Metrics
 	// Clock is replaced in tests; default the real one.
@@ -127,6 +130,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Leading == nil {
 		o.Leading = func(context.Context) {}
+	}
+	if o.OnReady == nil {
+		o.OnReady = func(context.Context) {}
 	}
 	if o.Log.GetSink() == nil {
 		o.Log = logr.Discard()
