@@ -82,7 +82,7 @@ func BenchmarkReview(b *testing.B) {
 	w, err := New(Options{Settings: policy.Settings{Keys: annotation.DefaultKeys()}})
 	require.NoError(b, err)
 	mux := http.NewServeMux()
-	w.Register(RegistrarFunc(mux.Handle))
+	w.Register(mux.Handle)
 	body := reviewOf(b, ordinary("web:2"), ordinary("web:1"))
 	for _, path := range []string{PathMutateWorkload, PathValidateWorkload} {
 		b.Run(path[1:], func(b *testing.B) {

@@ -68,7 +68,7 @@ func TestOneReviewIsBounded(t *testing.T) {
 	w, err := New(Options{Settings: policy.Settings{Keys: annotation.DefaultKeys()}})
 	require.NoError(t, err)
 	mux := http.NewServeMux()
-	w.Register(RegistrarFunc(mux.Handle))
+	w.Register(mux.Handle)
 	for name, body := range reviews {
 		for _, path := range []string{PathMutateWorkload, PathValidateWorkload} {
 			request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, strings.NewReader(body))

@@ -99,23 +99,9 @@ func New(o Options) (*Webhook, error) {
 	}, nil
 }
 
-// Registrar is where endpoints are served: controller-runtime's
-// webhook.Server, or a RegistrarFunc around any router.
-type Registrar interface {
-	Register(path string, handler http.Handler)
-}
-
-// RegistrarFunc makes a function such as chi's Router.Handle a Registrar.
-type RegistrarFunc func(path string, handler http.Handler)
-
-var _ Registrar = RegistrarFunc(nil)
-
-// Register calls f.
-func (f RegistrarFunc) Register(path string, handler http.Handler) { f(path, handler) }
-
-// Register hands the endpoints to the server that is to serve them.
-func (w *Webhook) Register(server Registrar) {
-	server.Register(PathMutateWorkload, w.endpoint("mutate-workload", w.mutateWorkload))
-	server.Register(PathValidateWorkload, w.endpoint("validate-workload", w.validateWorkload))
-	server.Register(PathValidateSource, w.endpoint("validate-source", w.validateSource))
+// Register calls register for each endpoint with its path and handler.
+func (w *Webhook) Register(register func(path string, handler http.Handler)) {
+	register(PathMutateWorkload, w.endpoint("mutate-workload", w.mutateWorkload))
+	register(PathValidateWorkload, w.endpoint("validate-workload", w.validateWorkload))
+	register(PathValidateSource, w.endpoint("validate-source", w.validateSource))
 }

@@ -60,7 +60,7 @@ func newHarness(t *testing.T, change func(*Options)) *harness {
 	require.NoError(t, err)
 	h.webhook = w
 	mux := http.NewServeMux()
-	w.Register(RegistrarFunc(mux.Handle))
+	w.Register(mux.Handle)
 	h.serve(mux)
 	return h
 }

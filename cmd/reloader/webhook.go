@@ -156,7 +156,7 @@ func (f *webhookFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	hook.Register(serve)
+	hook.Register(serve.Register)
 	listeners, err := listen(cmd.Context(), map[string]string{"listen-address": f.listenAddress, "metrics-address": f.metricsAddress})
 	if err != nil {
 		return err

@@ -30,7 +30,7 @@ func admitted(t *testing.T, ns string) {
 	w, err := webhook.New(webhook.Options{Settings: policy.Settings{Keys: keys()}, Log: testr.New(t)})
 	require.NoError(t, err)
 	mux := http.NewServeMux()
-	w.Register(webhook.RegistrarFunc(mux.Handle))
+	w.Register(mux.Handle)
 	server := httptest.NewUnstartedServer(mux)
 	server.StartTLS()
 	t.Cleanup(server.Close)

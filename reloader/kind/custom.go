@@ -26,7 +26,6 @@ func customKind[Spec, Status any](name reloader.WorkloadKind, resource schema.Gr
 	return Kind{
 		Name:      name,
 		Resource:  resource,
-		Optional:  true,
 		custom:    true,
 		newObject: func() runtime.Object { return new(unstructured.Unstructured) },
 		manifest: func(object runtime.Object) *Manifest {

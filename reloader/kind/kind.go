@@ -53,8 +53,6 @@ func (m *Manifest) Workload() reloader.Workload {
 type Kind struct {
 	Name     reloader.WorkloadKind
 	Resource schema.GroupVersionResource
-	// Optional is true if the API is installed on some clusters only.
-	Optional bool
 	// Way is how a workload of this kind is reloaded.
 	Way Way
 
