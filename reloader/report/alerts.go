@@ -86,8 +86,9 @@ func (a *alerts) recovered(w reloader.Workload) {
 	}
 }
 
-// first reports whether the workload did not fail before. If too many fail, one
-// of the namespace with most of them is forgotten, and may be sent once more.
+// first reports whether the workload did not fail before. If too many fail,
+// another one is forgotten, of the namespace with most of them, and may be sent
+// once more.
 func (a *alerts) first(w reloader.Workload) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -104,10 +105,14 @@ func (a *alerts) first(w reloader.Workload) bool {
 	if a.failures++; a.failures <= maxFailing {
 		return true
 	}
-	most := w.Namespace
+	most, of := "", 0
 	for namespace, failing := range a.failing {
-		if len(failing) > len(a.failing[most]) {
-			most = namespace
+		others := len(failing)
+		if namespace == w.Namespace {
+			others--
+		}
+		if others > of {
+			most, of = namespace, others
 		}
 	}
 	for one := range a.failing[most] {

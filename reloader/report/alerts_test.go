@@ -128,3 +128,19 @@ func TestFailuresThatAreRememberedAreBounded(t *testing.T) {
 	assert.Len(t, r.alerts.failing["evil"], maxFailing-1)
 	assert.LessOrEqual(t, len(got[0].Text), maxMessage)
 }
+
+// Namespaces come and go, and what has failed in them is in none of the events.
+func TestFailuresOfManyNamespacesAreBounded(t *testing.T) {
+	m, _ := newMetrics(t)
+	var got told
+	r := New(m, nil, &got)
+	for i := range 3 * maxFailing {
+		failing := reload(source(reloader.ConfigMap, "settings"))
+		failing.Workload.Namespace = fmt.Sprint("preview-", i)
+		r.Failed(failing, reloader.OutcomeRetry, errors.New("no answer"))
+	}
+	assert.Len(t, got, 3*maxFailing)
+	assert.Equal(t, maxFailing, r.alerts.failures)
+	namespaces := len(r.alerts.failing)
+	assert.Equal(t, maxFailing, namespaces)
+}
