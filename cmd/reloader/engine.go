@@ -108,9 +108,6 @@ func (f *engineFlags) run(cmd *cobra.Command) error {
 	if options.Log, err = f.log.logger(cmd.ErrOrStderr()); err != nil {
 		return err
 	}
-	if f.afterRestart && (!f.onCreate || f.checkpoint == "") {
-		options.Log.Info("--sync-after-restart does nothing without --reload-on-create and --checkpoint")
-	}
 	outside, err := f.report.open(cmd.Context())
 	if err != nil {
 		return err
@@ -125,6 +122,9 @@ func (f *engineFlags) run(cmd *cobra.Command) error {
 	}
 	if err := f.nameState(to, cmd.Flags()); err != nil {
 		return err
+	}
+	if f.afterRestart && (!f.onCreate || f.checkpoint == "") {
+		options.Log.Info("--sync-after-restart does nothing without --reload-on-create and --checkpoint")
 	}
 	registry := newRegistry()
 	if options.Metrics, err = newMetrics(registry); err != nil {

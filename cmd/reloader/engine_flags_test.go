@@ -65,3 +65,27 @@ func TestSwitchesOfTheEngine(t *testing.T) {
 		require.ErrorContains(t, err, flag)
 	}
 }
+
+// An engine in a pod has a checkpoint without being asked for one.
+func TestWhetherSyncAfterRestartDoesSomething(t *testing.T) {
+	tests := map[string]struct {
+		namespace string // set in pods
+		args      []string
+		wantHint  bool
+	}{
+		"in a pod":                       {namespace: "reloader", args: []string{"--reload-on-create"}},
+		"in a pod, without a checkpoint": {namespace: "reloader", args: []string{"--reload-on-create", "--checkpoint="}, wantHint: true},
+		"in a pod, without creations":    {namespace: "reloader", wantHint: true},
+		"outside of one":                 {args: []string{"--reload-on-create"}, wantHint: true},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("RELOADER_NAMESPACE", tc.namespace)
+			t.Setenv("POD_NAMESPACE", "")
+			out, err := execute(t, append(tc.args, "--sync-after-restart",
+				"--kubeconfig="+kubeconfig(t, "https://127.0.0.1:1", "a"), "--listen-address=127.0.0.1:no-port")...)
+			require.ErrorContains(t, err, "--listen-address", "it ends before it reaches out")
+			assert.Equal(t, tc.wantHint, strings.Contains(out, "--sync-after-restart does nothing"), out)
+		})
+	}
+}
