@@ -14,10 +14,12 @@ import (
 )
 
 const (
-	// mostBytes is the longest answer that is kept. An API server accepts no
-	// object of more than 3 MiB, and etcd by default none of more than 1.5 MiB,
-	// so that an object alone fits.
+	// mostBytes is the longest page of a list that is kept.
 	mostBytes = 8 << 20
+	// mostOfOne is the longest answer that is kept of one object. etcd by default
+	// accepts none of more than 1.5 MiB, but in JSON a byte can take six: < is
+	// \u003c. So an object alone fits.
+	mostOfOne = 10 << 20
 	// freeBytes is what an answer may have without waiting for its turn.
 	freeBytes = 64 << 10
 	// turns is how many longer answers are in memory at the same time.
@@ -34,8 +36,8 @@ var (
 	// ErrUndecodable does not say what is wrong with an answer, because that
 	// would quote it.
 	ErrUndecodable = errors.New("the API server's answer cannot be decoded")
-	// ErrTooLong is an answer of more than 8 MiB that cannot be divided.
-	ErrTooLong = errors.New("the API server's answer is longer than 8 MiB, even for one object")
+	// ErrTooLong is an answer of more than 10 MiB that cannot be divided.
+	ErrTooLong = errors.New("the API server's answer is longer than 10 MiB, even for one object")
 )
 
 // Reader reads answers. All that share one share its bounds. It is safe for
@@ -60,7 +62,7 @@ func New(log logr.Logger) *Reader {
 // Object makes a request and hands its answer, one object, to use. What use needs
 // of the object it copies, and it makes no request: others may wait for its end.
 func (r *Reader) Object(ctx context.Context, request *rest.Request, use func(Object) error) error {
-	b, whole, err := r.read(ctx, request)
+	b, whole, err := r.read(ctx, request, mostOfOne)
 	if err != nil {
 		return err
 	}
@@ -82,7 +84,11 @@ func (r *Reader) Object(ctx context.Context, request *rest.Request, use func(Obj
 func (r *Reader) List(ctx context.Context, first int64, request func(limit int64, next string) *rest.Request, use func(Object) error, more func()) (version string, err error) {
 	limit, next := min(first, mostObjects), ""
 	for {
-		p, err := r.page(ctx, request(limit, next), use)
+		most := mostBytes
+		if limit == 1 {
+			most = mostOfOne
+		}
+		p, err := r.page(ctx, request(limit, next), most, use)
 		switch {
 		case err != nil:
 			return "", err
@@ -90,8 +96,9 @@ func (r *Reader) List(ctx context.Context, first int64, request func(limit int64
 			// The objects that have come say how many fit.
 			limit = max(1, min(limit/2, p.objects))
 			continue
-		case !p.whole && (p.objects > 0 || p.meta.Continue == "" || p.meta.Continue == next):
-			// The server ignores limits, or does not say how to go on.
+		case !p.whole && (p.objects > 0 || p.meta.Continue == "" && next == "" || p.meta.Continue == next && next != ""):
+			// The server ignores limits, or does not say how to go on. One that has
+			// divided the list before does: this is the last object.
 			return "", ErrTooLong
 		case !p.whole:
 			r.log.Error(ErrTooLong, "skipped an object of a list")
@@ -127,8 +134,8 @@ func (p page) following(limit int64) int64 {
 	return max(1, min(fits, 2*limit, mostObjects))
 }
 
-func (r *Reader) page(ctx context.Context, request *rest.Request, use func(Object) error) (p page, err error) {
-	b, whole, err := r.read(ctx, request)
+func (r *Reader) page(ctx context.Context, request *rest.Request, most int, use func(Object) error) (p page, err error) {
+	b, whole, err := r.read(ctx, request, most)
 	if err != nil {
 		return page{}, err
 	}
@@ -154,9 +161,9 @@ type body struct {
 	turn bool
 }
 
-// read makes a request and reads its answer. It is not whole if it was too
-// long. The body has to be released, unless there is an error.
-func (r *Reader) read(ctx context.Context, request *rest.Request) (b *body, whole bool, err error) {
+// read makes a request and reads its answer. It is not whole if it was longer
+// than most. The body has to be released, unless there is an error.
+func (r *Reader) read(ctx context.Context, request *rest.Request, most int) (b *body, whole bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.patient)
 	defer cancel()
 	stream, err := request.Stream(ctx)
@@ -166,17 +173,17 @@ func (r *Reader) read(ctx context.Context, request *rest.Request) (b *body, whol
 	// Before its end, this ends the request.
 	defer func() { _ = stream.Close() }()
 	b = r.bodies.Get().(*body)
-	if whole, err = r.fill(ctx, b, stream); err != nil {
+	if whole, err = r.fill(ctx, b, stream, most); err != nil {
 		r.release(b)
 		return nil, false, fmt.Errorf("read the API server's answer: %w", err)
 	}
 	return b, whole, nil
 }
 
-func (r *Reader) fill(ctx context.Context, b *body, stream io.Reader) (whole bool, err error) {
+func (r *Reader) fill(ctx context.Context, b *body, stream io.Reader, most int) (whole bool, err error) {
 	for {
 		if len(b.bytes) == cap(b.bytes) {
-			if err := r.grow(ctx, b); err != nil {
+			if err := r.grow(ctx, b, most); err != nil {
 				return false, err
 			}
 		}
@@ -187,14 +194,14 @@ func (r *Reader) fill(ctx context.Context, b *body, stream io.Reader) (whole boo
 			return true, nil
 		case err != nil:
 			return false, err
-		case len(b.bytes) > mostBytes:
+		case len(b.bytes) > most:
 			return false, nil
 		}
 	}
 }
 
 // grow makes room for more of a body, after it has waited for its turn.
-func (r *Reader) grow(ctx context.Context, b *body) error {
+func (r *Reader) grow(ctx context.Context, b *body, most int) error {
 	if len(b.bytes) >= freeBytes && !b.turn {
 		select {
 		case r.turns <- struct{}{}:
@@ -203,7 +210,7 @@ func (r *Reader) grow(ctx context.Context, b *body) error {
 			return context.Cause(ctx)
 		}
 	}
-	room := min(max(2*cap(b.bytes), freeBytes/8), mostBytes+1)
+	room := min(max(2*cap(b.bytes), freeBytes/8), most+1)
 	b.bytes = append(make([]byte, 0, room), b.bytes...)
 	return nil
 }

@@ -146,10 +146,13 @@ func TestPagesAreBoundedInBytes(t *testing.T) {
 		"half, if more would have fitted": {append(same(70, 10), same(10, mib)...), false, 100, []string{"+100", "+50", "50+100", "50+27", "77+15"}, nil, nil},
 		"pages grow again":                {append(same(6, 3*mib), same(20, 10)...), false, 4, []string{"+4", "+2", "2+1", "3+1", "4+1", "5+1", "6+1", "7+2", "9+4", "13+8", "21+16"}, nil, nil},
 		"an object of almost all a page":  {[]int{8*mib - 1000, 2000}, false, 2, []string{"+2", "+1", "1+1"}, nil, nil},
-		"an object that is too long":      {[]int{1, 9 * mib, 1}, false, 3, []string{"+3", "+1", "1+2", "1+1", "2+1"}, []string{"1"}, nil},
-		"a last object that is too long":  {[]int{9 * mib}, false, 3, []string{"+3", "+1"}, nil, ErrTooLong},
+		"one object of more than a page":  {[]int{1, 9 * mib, 1}, false, 3, []string{"+3", "+1", "1+2", "1+1", "2+1"}, nil, nil},
+		"an object that is too long":      {[]int{1, 11 * mib, 1}, false, 3, []string{"+3", "+1", "1+2", "1+1", "2+1"}, []string{"1"}, nil},
+		"a last object that is too long":  {[]int{1, 1, 11 * mib}, false, 3, []string{"+3", "+1", "1+2", "1+1", "2+2", "2+1"}, []string{"2"}, nil},
+		"two of them at the end":          {[]int{1, 11 * mib, 11 * mib}, false, 3, []string{"+3", "+1", "1+2", "1+1", "2+1"}, []string{"1", "2"}, nil},
+		"the only object is too long":     {[]int{11 * mib}, false, 3, []string{"+3", "+1"}, nil, ErrTooLong},
 		"limits are ignored":              {same(600, 10), true, 100, []string{"+100"}, nil, nil},
-		"and there is too much for that":  {same(9, mib), true, 100, []string{"+100", "+7", "+3", "+1"}, nil, ErrTooLong},
+		"and there is too much for that":  {same(12, mib), true, 100, []string{"+100", "+7", "+3", "+1"}, nil, ErrTooLong},
 	}
 	for name, tc := range tests {
 		for _, inJSON := range []bool{false, true} {
@@ -231,7 +234,7 @@ func TestABodyThatNeverEnds(t *testing.T) {
 }
 
 func TestOneObject(t *testing.T) {
-	for size, wantErr := range map[int]error{0: nil, 100: nil, 2 * mib: nil, 9 * mib: ErrTooLong} {
+	for size, wantErr := range map[int]error{0: nil, 100: nil, 2 * mib: nil, 9 * mib: nil, 11 * mib: ErrTooLong} {
 		for _, inJSON := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%d bytes, JSON %t", size, inJSON), func(t *testing.T) {
 				want := configMap("a", size)
@@ -246,6 +249,21 @@ func TestOneObject(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// What an API server sends of an object that etcd takes is never too long: of all
+// objects of that size these are the longest in JSON.
+func TestALargeObjectFitsInJSON(t *testing.T) {
+	for name, char := range map[string]string{"markup": "<", "control characters": "\x01", "letters": "a"} {
+		t.Run(name, func(t *testing.T) {
+			object := configMap("a", 0)
+			object.Data["a"] = strings.Repeat(char, 3*mib/2)
+			get := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(encode(&object, true)) }))
+			got := new(corev1.ConfigMap)
+			require.NoError(t, New(logr.Discard()).Object(t.Context(), get(), func(o Object) error { return o.Into(got) }))
+			assert.Equal(t, object.Data, got.Data)
+		})
 	}
 }
 
