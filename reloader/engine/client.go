@@ -242,19 +242,19 @@ func (c *client) get(ctx context.Context, request *rest.Request, object runtime.
 	return c.answers.Object(ctx, request, func(o answer.Object) error { return o.Into(object) })
 }
 
-// workloads calls visit for every workload of a kind in an area, one in memory
-// at a time. It makes no request.
+// workloads calls visit for every workload of a kind in an area that can be
+// decoded, one in memory at a time. It makes no request.
 func (c *client) workloads(ctx context.Context, k kind.Kind, in area, visit func(*kind.Manifest)) error {
 	request := func() *rest.Request {
 		return c.read(k).Namespace(in.namespace).SetHeader("Accept", runtime.ContentTypeJSON)
 	}
 	options := metav1.ListOptions{Limit: someObjects, FieldSelector: in.fields}
 	_, err := c.list(ctx, request, options, func(o answer.Object) error {
-		m, err := manifest(k, o)
-		if err != nil {
-			return err
+		// What cannot be decoded is a matter of that object: who reads it alone
+		// gets the error.
+		if m, err := manifest(k, o); err == nil {
+			visit(m)
 		}
-		visit(m)
 		return nil
 	}, nil)
 	if err != nil {

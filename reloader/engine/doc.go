@@ -9,7 +9,8 @@
 //   - parsed.go: what annotations say, worked out under no lock
 //   - intake.go: a workload's references, from its index record if that may be
 //     trusted (trust.go, ahead.go), else from one read of the workload (resolve.go;
-//     scaled.go, what a write to the subresource scale leaves valid)
+//     listings.go, who waits for which list; scaled.go, what a write to the
+//     subresource scale leaves valid)
 //   - sources.go: one read of a source that changed, its fingerprint (matching.go,
 //     which patterns match it, within a budget per namespace; lifecycle.go, its
 //     beginning and end; legacy.go, the marks of Reloader 1)

@@ -76,9 +76,8 @@ type Engine struct {
 	upgraded time.Time
 	lease    Lease // nil without
 
-	// listing is held while all workloads of a kind are read.
-	listing sync.Mutex
-	ready   atomic.Bool
+	listings *listings
+	ready    atomic.Bool
 	// toldOtherKeys is done once a record with other keys has been told of.
 	toldOtherKeys sync.Once
 }
@@ -131,6 +130,7 @@ func New(o Options) (*Engine, error) {
 		lease:          o.Lease,
 		rotations:      newRotations(),
 		refusals:       newRefusals(),
+		listings:       newListings(),
 	}
 	share := 0
 	if len(o.Scope.Namespaces) != 1 {

@@ -307,7 +307,6 @@ func lists(t *testing.T, items *[]app) *script {
 	return play(t, func(r request) (int, http.Header, any) {
 		var of []any
 		for _, k := range kind.All() {
-			at := listPath(k)
 			for _, a := range *items {
 				if a.workload.Kind != k.Name {
 					continue
@@ -319,7 +318,7 @@ func lists(t *testing.T, items *[]app) *script {
 				}
 				of = append(of, o)
 			}
-			if r.path == at {
+			if r.path == listPath(k) || r.path == "/apis/apps/v1/namespaces/shop/"+k.Resource.Resource {
 				return http.StatusOK, nil, map[string]any{"apiVersion": k.Resource.GroupVersion().String(), "kind": string(k.Name) + "List", "items": of}
 			}
 			of = nil
@@ -357,7 +356,7 @@ func paths(s *script) []string {
 }
 
 func TestManyUnresolvedAreListed(t *testing.T) {
-	const list = "/apis/apps/v1/deployments"
+	const list = "/apis/apps/v1/namespaces/shop/deployments"
 	several := func(n int) (all []app) {
 		for i := range n {
 			all = append(all, appNamed(fmt.Sprintf("app-%03d", i)))
@@ -430,7 +429,7 @@ func TestAListOfWorkloadsLeavesAloneWhatIsKnown(t *testing.T) {
 		e.intake.observe(a.workload, a.meta(), at(10))
 	}
 	require.NoError(t, resolveQueued(t, e))
-	assert.Equal(t, []string{"/apis/apps/v1/deployments"}, paths(server))
+	assert.Equal(t, []string{"/apis/apps/v1/namespaces/shop/deployments"}, paths(server))
 	assert.True(t, e.intake.allResolved())
 	assert.Empty(t, e.index.DependsOn(web))
 	require.NoError(t, e.Verify(t.Context()))
@@ -462,7 +461,7 @@ func TestEachKindIsListedOnce(t *testing.T) {
 		e.intake.observe(a.workload, a.meta(), at(10))
 	}
 	require.NoError(t, resolveQueued(t, e))
-	assert.Equal(t, []string{"/apis/apps/v1/deployments", "/apis/apps/v1/statefulsets"}, paths(server))
+	assert.Equal(t, []string{"/apis/apps/v1/namespaces/shop/deployments", "/apis/apps/v1/namespaces/shop/statefulsets"}, paths(server))
 	assert.True(t, e.intake.allResolved())
 	assert.Equal(t, len(items), e.Stats().Workloads)
 }
@@ -487,7 +486,7 @@ func TestWorkersThatComeDuringAListWaitForIt(t *testing.T) {
 		})
 	}
 	running.Wait()
-	assert.Equal(t, []string{"/apis/apps/v1/deployments"}, paths(server))
+	assert.Equal(t, []string{"/apis/apps/v1/namespaces/shop/deployments"}, paths(server))
 	assert.True(t, e.intake.allResolved())
 }
 
@@ -506,7 +505,7 @@ func TestAListOfWorkloadsThatFailsIsTriedAgain(t *testing.T) {
 	}
 	w, _ := e.queues.resolve.Get()
 	require.True(t, apierrors.IsInternalError(e.resolve(t.Context(), w)))
-	assert.Equal(t, []string{"/apis/apps/v1/deployments"}, paths(server), "one that failed is not made up for by many reads")
+	assert.Equal(t, []string{"/apis/apps/v1/namespaces/shop/deployments"}, paths(server), "one that failed is not made up for by many reads")
 	assert.True(t, e.intake.open(w))
 	e.queues.resolve.Done(w)
 }

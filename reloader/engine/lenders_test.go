@@ -185,7 +185,7 @@ func TestManyBorrowersAreListedOnce(t *testing.T) {
 		items = append(items, rolls(i))
 	}
 	server := play(t, func(r request) (int, http.Header, any) {
-		if r.path == "/apis/argoproj.io/v1alpha1/rollouts" {
+		if r.path == "/apis/argoproj.io/v1alpha1/namespaces/shop/rollouts" {
 			return http.StatusOK, nil, map[string]any{"apiVersion": "argoproj.io/v1alpha1", "kind": "RolloutList", "items": items}
 		}
 		if name, ok := strings.CutPrefix(r.path, "/apis/argoproj.io/v1alpha1/namespaces/shop/rollouts/"); ok {

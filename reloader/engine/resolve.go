@@ -2,10 +2,12 @@ package engine
 
 import (
 	"context"
+	"errors"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/engine/internal/answer"
 	"k8s-reloader/reloader/kind"
 )
 
@@ -30,13 +32,15 @@ func (e *Engine) resolveOpen(ctx context.Context, w reloader.Workload) error {
 		return nil
 	}
 	// A list does not bring the templates that others lend.
-	if e.queues.resolve.waiting() >= manyUnresolved && !e.lenders.serve(w) {
+	if in, many := e.crowd(w); many && !e.lenders.serve(w) {
 		// If the list has somebody in it whom we cannot handle, the others are
 		// read alone.
-		err := guarded(func() error { return e.resolveAll(ctx, k, w) })
+		err := guarded(func() error { return e.resolveAll(ctx, k, w, in) })
 		switch {
 		case panicked(err):
 			e.survived(string(k.Name)+"s", err)
+		case errors.Is(err, answer.ErrTooLong):
+			e.log.Error(err, "cannot list; reading one by one", "kind", k.Name, "namespace", in.namespace)
 		case err != nil:
 			return err
 		}
@@ -70,16 +74,34 @@ func (e *Engine) resolveOpen(ctx context.Context, w reloader.Workload) error {
 	return nil
 }
 
-// resolveAll reads all workloads of a kind, or, where not all namespaces are
-// watched, those of w's namespace. Workers that come meanwhile wait
-// for it, and find their own done.
-func (e *Engine) resolveAll(ctx context.Context, k kind.Kind, w reloader.Workload) error {
-	e.listing.Lock()
-	defer e.listing.Unlock()
-	if !e.intake.open(w) {
+// crowd returns what has to be listed if so many workloads wait for being read that
+// this is cheaper than reading them one by one. A namespace of which many wait has
+// its own list, so that however many there are, and however large, those of others
+// do not wait for them.
+func (e *Engine) crowd(w reloader.Workload) (in area, many bool) {
+	if e.queues.resolve.waiting() < manyUnresolved {
+		return area{}, false
+	}
+	own, elsewhere := e.queues.resolve.order.Crowd(w.Namespace, manyUnresolved)
+	if own >= manyUnresolved {
+		return area{namespace: w.Namespace}, true
+	}
+	if in = around(e.scope, w.Namespace); in.namespace != "" {
+		return area{}, false
+	}
+	return in, elsewhere >= manyUnresolved
+}
+
+// resolveAll reads all workloads of a kind in an area. Workers that come meanwhile
+// wait for it, and find their own done, or else read it alone.
+func (e *Engine) resolveAll(ctx context.Context, k kind.Kind, w reloader.Workload, in area) (err error) {
+	first, leave := e.listings.enter(listOf{k.Name, in})
+	made := false
+	defer func() { leave(made) }()
+	if !first || !e.intake.open(w) {
 		return nil
 	}
-	return e.client.workloads(ctx, k, around(e.scope, w.Namespace), func(m *kind.Manifest) {
+	err = e.client.workloads(ctx, k, in, func(m *kind.Manifest) {
 		switch w := m.Workload(); {
 		case !e.intake.open(w):
 		case m.Lender != (reloader.Workload{}):
@@ -91,6 +113,8 @@ func (e *Engine) resolveAll(ctx context.Context, k kind.Kind, w reloader.Workloa
 			}
 		}
 	})
+	made = err == nil || errors.Is(err, answer.ErrTooLong)
+	return err
 }
 
 // supplied takes in what has been read.

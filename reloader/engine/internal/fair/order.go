@@ -77,6 +77,22 @@ func (o *Order[K]) Waiting() int {
 	return o.waiting
 }
 
+// Crowd returns how many keys of a group wait, and how many in all of those groups
+// of which fewer than many do.
+func (o *Order[K]) Crowd(name string, many int) (own, elsewhere int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if g := o.groups[name]; g != nil {
+		own = g.keys.Len()
+	}
+	for _, g := range o.groups {
+		if n := g.keys.Len(); n < many {
+			elsewhere += n
+		}
+	}
+	return own, elsewhere
+}
+
 // Pop implements workqueue.Queue. Len must not be 0. Done follows.
 func (o *Order[K]) Pop() K {
 	o.mu.Lock()
