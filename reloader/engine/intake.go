@@ -232,7 +232,8 @@ func (in *intake) supply(m *kind.Manifest) bool {
 		return false
 	}
 	in.admit(w, t, says, rec)
-	if t.legacy = legacy; len(legacy) > 0 {
+	if t.active && len(legacy) > 0 {
+		t.legacy = legacy
 		in.moving.Store(true)
 	}
 	return true

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/annotation"
@@ -21,6 +22,14 @@ import (
 // first reload of ours.
 type legacyMarks map[string]string
 
+// Templates are a tenant's, and what is taken of them stays in memory: so many marks
+// count, of names that Reloader 1 can have made.
+const (
+	maxLegacyMarks  = 200
+	maxLegacyName   = len("STAKATER_") + validation.DNS1123SubdomainMaxLength + len("_SECRETPROVIDERCLASS")
+	maxReloadedFrom = 256 << 10
+)
+
 func legacyMarksOf(template *corev1.PodTemplateSpec, k annotation.Keys) (marks legacyMarks) {
 	if template == nil {
 		return nil
@@ -28,18 +37,20 @@ func legacyMarksOf(template *corev1.PodTemplateSpec, k annotation.Keys) (marks l
 	for _, containers := range [][]corev1.Container{template.Spec.Containers, template.Spec.InitContainers} {
 		for _, c := range containers {
 			for _, v := range c.Env {
-				if strings.HasPrefix(v.Name, "STAKATER_") && fingerprint.IsLegacy(v.Value) {
+				if len(marks) < maxLegacyMarks && len(v.Name) <= maxLegacyName && strings.HasPrefix(v.Name, "STAKATER_") && fingerprint.IsLegacy(v.Value) {
 					put((*map[string]string)(&marks), v.Name, v.Value)
 				}
 			}
 		}
 	}
 	var from struct{ Type, Name, Hash string }
-	if json.Unmarshal([]byte(template.Annotations[k.LastReloadedFrom]), &from) == nil && fingerprint.IsLegacy(from.Hash) {
-		for _, kind := range reloader.SourceKinds() {
-			if strings.EqualFold(from.Type, string(kind)) {
-				put((*map[string]string)(&marks), reloader.EnvName(kind, from.Name), from.Hash)
-			}
+	text := template.Annotations[k.LastReloadedFrom]
+	if len(text) > maxReloadedFrom || json.Unmarshal([]byte(text), &from) != nil || !fingerprint.IsLegacy(from.Hash) || len(validation.IsDNS1123Subdomain(from.Name)) > 0 {
+		return marks
+	}
+	for _, kind := range reloader.SourceKinds() {
+		if strings.EqualFold(from.Type, string(kind)) {
+			put((*map[string]string)(&marks), reloader.EnvName(kind, from.Name), from.Hash)
 		}
 	}
 	return marks

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -8,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/fingerprint"
 )
 
@@ -31,10 +34,39 @@ func TestMarksOfReloader1(t *testing.T) {
 		"an annotation of ours":       {annotation(`{"type":"CONFIGMAP","name":"my.cm","hash":"v1-a"}`), nil},
 		"an annotation of no kind":    {annotation(`{"type":"POD","name":"my.cm","hash":"` + sum + `"}`), nil},
 		"an annotation of no form":    {annotation(`{`), nil},
+		"a name that no source has":   {annotation(`{"type":"CONFIGMAP","name":"` + strings.Repeat("a", 300_000) + `","hash":"` + sum + `"}`), nil},
+		"a name with a blank":         {annotation(`{"type":"CONFIGMAP","name":"a b","hash":"` + sum + `"}`), nil},
+		"a variable of no source":     {variable("STAKATER_"+strings.Repeat("A", 300)+"_SECRET", sum), nil},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			assert.Equal(t, tc.want, legacyMarksOf(&tc.template, keys))
+		})
+	}
+}
+
+// What a tenant writes into templates takes a bounded amount of memory, and none if
+// the workload has not opted in.
+func TestMarksOfReloader1AreBounded(t *testing.T) {
+	template := newApp(web).template()
+	for i := range 15_000 {
+		template.Spec.Containers[0].Env = append(template.Spec.Containers[0].Env, corev1.EnvVar{
+			Name: fmt.Sprintf("STAKATER_%d_SECRET", i), Value: "da39a3ee5e6b4b0d3255bfef95601890afd80709",
+		})
+	}
+	assert.Len(t, legacyMarksOf(&template, keys), maxLegacyMarks)
+	for name, optedIn := range map[string]bool{"opted in": true, "not opted in": false} {
+		t.Run(name, func(t *testing.T) {
+			in := newTestIntake(t)
+			a := newApp(web)
+			if !optedIn {
+				a = a.with(func(a *app) { a.annotations = nil })
+			}
+			in.observe(web, a.meta(), moment{})
+			m := a.manifest(t)
+			m.Template = &template
+			require.True(t, in.supply(m))
+			assert.Equal(t, optedIn, in.legacyMark(web, reloader.Source{Kind: reloader.Secret, Name: "7"}) != "")
 		})
 	}
 }
