@@ -185,25 +185,55 @@ func (r *rivals) gone(w reloader.Workload) {
 // owns reports whether the fields that a reload wrote are still ours: who
 // removes or overwrites one takes it out of our managedFields. There may be
 // several entries of ours: another Reloader has the same name.
+//
+// The fields may be as many as an object holds and this runs for each event, so
+// they are read once, however many marks there are.
 func owns(meta metav1.Object, marks []string) bool {
-	return !slices.ContainsFunc(marks, func(mark string) bool {
-		return !slices.ContainsFunc(meta.GetManagedFields(), func(f metav1.ManagedFieldsEntry) bool {
-			return f.Manager == FieldManager && f.Subresource == "" && f.FieldsV1 != nil &&
-				ownsField(f.FieldsV1.GetRawString(), mark)
-		})
-	})
+	missing := make(map[string]struct{}, len(marks))
+	for _, mark := range marks {
+		missing[mark] = struct{}{}
+	}
+	for _, f := range meta.GetManagedFields() {
+		if f.Manager == FieldManager && f.Subresource == "" && f.FieldsV1 != nil {
+			take(missing, f.FieldsV1.GetRawString())
+		}
+	}
+	return len(missing) == 0
 }
 
-// ownsField reports whether a field, or the value of a variable, is among the
-// fields in the form of managedFields. Who overwrites a variable takes over its
-// value only: {"k:{\"name\":\"X\"}":{".":{},"f:name":{},"f:value":{}}}.
-func ownsField(fields, mark string) bool {
-	_, rest, found := strings.Cut(fields, mark)
-	if !found || strings.HasPrefix(mark, "f:") {
-		return found
+// Of a variable we have to own the value: who overwrites it takes over that only.
+// Its fields are {"k:{\"name\":\"X\"}":{".":{},"f:name":{},"f:value":{}}}.
+const (
+	variablePrefix = `k:{\"name\":\"`
+	variableSuffix = `\"}`
+)
+
+// take deletes the marks that are among the fields, in the form of managedFields.
+func take(marks map[string]struct{}, fields string) {
+	for mark := range marks {
+		if !strings.HasPrefix(mark, variablePrefix) && strings.Contains(fields, mark) {
+			delete(marks, mark) // the annotation, one at most
+		}
 	}
-	of, _, _ := strings.Cut(rest, "}}")
-	return strings.Contains(of, `"f:value"`)
+	for len(marks) > 0 {
+		_, rest, found := strings.Cut(fields, variablePrefix)
+		if !found {
+			return
+		}
+		fields = rest
+		// A mark of ours is not longer.
+		end := strings.Index(fields[:min(len(fields), 2*maxLegacyName)], variableSuffix)
+		if end < 0 {
+			continue
+		}
+		mark := variablePrefix + fields[:end] + variableSuffix
+		if _, wanted := marks[mark]; !wanted {
+			continue
+		}
+		if of, _, _ := strings.Cut(fields[end:], "}}"); strings.Contains(of, `"f:value"`) {
+			delete(marks, mark)
+		}
+	}
 }
 
 // lastManager is who wrote last, we and the status apart.
@@ -227,7 +257,7 @@ func marked(c kind.Change) []string {
 	}
 	names := make([]string, len(c.Marks))
 	for i, m := range c.Marks {
-		names[i] = `k:{\"name\":\"` + m.Env + `\"}`
+		names[i] = variablePrefix + m.Env + variableSuffix
 	}
 	return names
 }
