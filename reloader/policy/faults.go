@@ -12,15 +12,24 @@ import (
 // and entries of lists that do nothing, or hardly what they were written for.
 // They are those of Judge that need nothing but annotations; of the template's,
 // what Keys.TemplateSubset keeps is enough. Most workloads have none, and cost
-// no more than a few look-ups.
+// no more than a few look-ups; of many patterns in one, or large ones, not all are
+// judged, since this runs for each event of a workload.
 func Faults(kind reloader.WorkloadKind, metadata, template map[string]string, s Settings) []reloader.Problem {
 	if !canBreak(metadata, s.Keys) && !canBreak(template, s.Keys) {
 		return nil
 	}
-	problems := Judge(Subject{Kind: kind, Annotations: metadata, TemplateAnnotations: template}, s)
+	j := judge{Settings: s, limited: true, effort: maxEffort}
+	problems := j.workload(Subject{Kind: kind, Annotations: metadata, TemplateAnnotations: template})
 	problems = slices.DeleteFunc(problems, func(p reloader.Problem) bool { return !isFault(p) })
 	return slices.Clip(problems)
 }
+
+// maxEffort is what Faults spends on patterns at most, about a millisecond: that of
+// seventy ordinary ones.
+const (
+	maxEffort  = 3_000
+	perPattern = 30
+)
 
 func isFault(p reloader.Problem) bool {
 	ofEntry := []reloader.Reason{reloader.ReasonEntryNeverMatches, reloader.ReasonEntryDoubtful, reloader.ReasonExcludeNotExact}

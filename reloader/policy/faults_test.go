@@ -1,7 +1,10 @@
 package policy_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 
@@ -65,6 +68,55 @@ func TestFaults(t *testing.T) {
 				got = append(got, p.Reason)
 			}
 			assert.Equal(t, tc.want, got)
+		})
+	}
+}
+
+// Faults runs for each event: what a tenant writes must not take long.
+func TestFaultsAreFoundWithBoundedEffort(t *testing.T) {
+	t.Parallel()
+	list := func(n int, entry func(i int) string) string {
+		all := make([]string, n)
+		for i := range all {
+			all[i] = entry(i)
+		}
+		return strings.Join(all, ",")
+	}
+	tests := map[string]string{
+		"large patterns":     list(100, func(i int) string { return fmt.Sprintf("(%x|.){200}", i) }),
+		"optional parts":     list(100, func(i int) string { return fmt.Sprintf("(a?){200}%x", i) }),
+		"hopeless ones":      list(100, func(i int) string { return fmt.Sprintf("[a-z]*[A-Z]{200}%x", i) }),
+		"one endless name":   strings.Repeat("a", 250_000),
+		"long names":         list(1_000, func(i int) string { return fmt.Sprintf("%s%d", strings.Repeat("a", 245), i) }),
+		"names that are odd": list(1_000, func(i int) string { return fmt.Sprintf("%s%d_", strings.Repeat("a", 245), i) }),
+		"an endless blank":   strings.Repeat(" ", 250_000),
+		"quotes":             list(10, func(int) string { return strings.Repeat(`"`, 25_000) }),
+		"placeholders":       list(10, func(int) string { return strings.Repeat(`{{`, 12_000) }),
+	}
+	keys := annotation.DefaultKeys()
+	for name, value := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			every := map[string]string{}
+			for _, key := range []string{
+				keys.ConfigMapNamed, keys.SecretNamed, keys.SecretProviderClassNamed,
+				keys.ConfigMapExclude, keys.SecretExclude, keys.SecretProviderClassExclude,
+			} {
+				every[key] = value
+			}
+			best := func(work func()) time.Duration {
+				least := time.Hour
+				for range 5 {
+					started := time.Now()
+					work()
+					least = min(least, time.Since(started))
+				}
+				return least
+			}
+			s := policy.Settings{Keys: keys}
+			parse := best(func() { policy.Parse(every, nil, s) })
+			faults := best(func() { policy.Faults(reloader.Deployment, every, nil, s) })
+			assert.Less(t, faults, 25*parse+5*time.Millisecond, "parsing takes %s", parse)
 		})
 	}
 }

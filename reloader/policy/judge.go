@@ -37,7 +37,12 @@ const maxPerList = 20
 // Judge returns what is wrong or odd about a workload: worst first, then by
 // field and key. The result is the same for the same input, and bounded.
 func Judge(w Subject, s Settings) []reloader.Problem {
-	j := judge{Settings: s, policy: Parse(w.Annotations, w.TemplateAnnotations, s)}
+	return (&judge{Settings: s}).workload(w)
+}
+
+func (j *judge) workload(w Subject) []reloader.Problem {
+	j.policy = Parse(w.Annotations, w.TemplateAnnotations, j.Settings)
+	s := j.Settings
 	path := cmp.Or(w.Template, "spec.template")
 	metadata := place{field: "metadata.annotations", annotations: w.Annotations}
 	template := place{field: path + ".metadata.annotations", annotations: w.TemplateAnnotations, template: true}
@@ -121,7 +126,11 @@ func identity(p reloader.Problem) reloader.Problem {
 // judge collects problems.
 type judge struct {
 	Settings
-	policy   *Policy // nil for a source
+	policy *Policy // nil for a source
+	// limited is true if no more effort than is left may be spent on whether
+	// patterns match anything, in instructions that they compile to.
+	limited  bool
+	effort   int
 	problems []reloader.Problem
 }
 

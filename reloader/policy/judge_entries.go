@@ -16,13 +16,15 @@ import (
 // meant.
 func (t *teller) namedEntry(entry string) {
 	switch {
+	case len(entry) > pattern.MaxLength:
+		t.tell(reloader.Doubtful, reloader.ReasonEntryNeverMatches, fixed(": "), quoted(entry), fixed(" never matches: "+tooLong()))
 	case isSwitch(entry):
 		t.tell(reloader.Doubtful, reloader.ReasonEntryDoubtful, fixed(": "), quoted(entry),
 			fixed(" is read as a name: to follow what is used, write the auto key"))
 	case isGlob(entry):
 		t.tell(reloader.Doubtful, reloader.ReasonEntryDoubtful, fixed(": "), quoted(entry),
 			fixed(" is a regular expression, no glob: write "), quoted(unglob(entry)))
-	case !matchesSomething(entry):
+	case !t.judge.matchesSomething(entry):
 		t.tell(reloader.Doubtful, reloader.ReasonEntryNeverMatches, fixed(": "), quoted(entry),
 			fixed(" never matches: "+remedy(entry)))
 	case pattern.IsName(entry) && strings.Trim(entry, ".") != entry:
@@ -37,6 +39,8 @@ func (t *teller) namedEntry(entry string) {
 // excludedEntry judges an entry of an exclude list, which has exact names only.
 func (t *teller) excludedEntry(entry string) {
 	switch {
+	case len(entry) > pattern.MaxLength:
+		t.tell(reloader.Doubtful, reloader.ReasonEntryNeverMatches, fixed(": "), quoted(entry), fixed(" excludes nothing: "+tooLong()))
 	case isSwitch(entry):
 		t.tell(reloader.Doubtful, reloader.ReasonEntryDoubtful, fixed(": "), quoted(entry),
 			fixed(" is read as a name: list what to exclude, or remove it"))
@@ -66,10 +70,20 @@ func (t *teller) emptyEntries(value, effect string) {
 }
 
 // matchesSomething reports whether an entry that counts matches a name that an
-// object can have.
-func matchesSomething(entry string) bool {
+// object can have. One that takes more effort to judge than is left counts as if
+// it did.
+func (j *judge) matchesSomething(entry string) bool {
 	if pattern.IsLiteral(entry) {
 		return pattern.ValidName(entry)
+	}
+	if j.limited {
+		if j.effort <= 0 {
+			return true
+		}
+		size, _ := pattern.Check(entry)
+		if j.effort -= size + perPattern; j.effort <= 0 {
+			return true
+		}
 	}
 	return pattern.CanMatch(entry)
 }
@@ -77,6 +91,9 @@ func matchesSomething(entry string) bool {
 // isSwitch reports whether an entry reads as the value of a switch. An object
 // can have such a name.
 func isSwitch(entry string) bool {
+	if len(entry) > len("false") {
+		return false
+	}
 	switch strings.ToLower(entry) {
 	case "true", "false", "yes", "no", "on", "off":
 		return true
@@ -88,7 +105,7 @@ func isSwitch(entry string) bool {
 var globbed = regexp.MustCompile(`(^|[^\\])([A-Za-z0-9_-])\*|^\*`)
 
 // isGlob reports whether an entry has a star as in a glob.
-func isGlob(entry string) bool { return globbed.MatchString(entry) }
+func isGlob(entry string) bool { return strings.Contains(entry, "*") && globbed.MatchString(entry) }
 
 // unglob returns the regular expression that says what the glob does.
 func unglob(entry string) string { return globbed.ReplaceAllString(entry, "$1$2.*") }
@@ -122,7 +139,7 @@ func remedy(entry string) string {
 	case strings.ContainsFunc(entry, func(r rune) bool { return r >= utf8.RuneSelf }):
 		return foreign(entry)
 	case len(entry) > pattern.MaxNameLength && pattern.IsName(entry):
-		return fmt.Sprintf("no name has more than %d characters", pattern.MaxNameLength)
+		return tooLong()
 	case strings.ContainsAny(bare, "{}[]"):
 		return "leave out the brackets, a comma separates entries"
 	case strings.ContainsAny(bare, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"):
@@ -133,6 +150,10 @@ func remedy(entry string) string {
 		return "names have only a-z, 0-9, - and ."
 	}
 	return "a name begins and ends with a letter or digit"
+}
+
+func tooLong() string {
+	return fmt.Sprintf("no name has more than %d characters", pattern.MaxNameLength)
 }
 
 const namesAndSyntax = `abcdefghijklmnopqrstuvwxyz0123456789-.*+?|^$()[]\`
