@@ -56,10 +56,10 @@ func bindRecord(meta *metav1.PartialObjectMetadata, key string) {
 const admissionTime = time.Second
 
 // madeAtCreation reports whether managedFields show that an annotation was added by
-// admission when the object was created, or later. The API server notes there who
-// has brought in a field, and nobody for what a webhook adds. Entries that are older
-// than the object are those of another one, of which a restore has copied them. Without
-// an entry that has brought in spec they have been emptied in between.
+// admission when the object was created, or later. The API server notes there which
+// manager has written a field, and no manager for what a webhook adds. Entries that are
+// older than the object belong to another one, from which a restore has copied them.
+// Without an entry for spec they have been emptied since the creation.
 func madeAtCreation(meta metav1.Object, key string) bool {
 	created := meta.GetCreationTimestamp().Add(-admissionTime)
 	specified := false

@@ -53,8 +53,8 @@ func (w *watcher) run(ctx context.Context, f *feed) {
 	r.RunWithContext(ctx)
 }
 
-// firstWait and lastWait are about how long a feed waits before what has failed is
-// tried again, at first and at last.
+// firstWait and lastWait are about how long a feed waits after the first failure, and
+// at most.
 const firstWait, lastWait = 500 * time.Millisecond, 15 * time.Second
 
 // spread is by how much more than that it may wait, so that not all feeds come at
@@ -62,8 +62,8 @@ const firstWait, lastWait = 500 * time.Millisecond, 15 * time.Second
 const spread = 0.5
 
 // relist is how long a reflector waits when a list or watch has failed. Its own
-// pauses grow to a minute, also where most requests succeed, and what changes
-// meanwhile waits that long.
+// pauses grow to a minute, even where most requests succeed, and a change waits that
+// long.
 func relist() *wait.Backoff {
 	return &wait.Backoff{Duration: firstWait, Cap: lastWait, Steps: math.MaxInt, Factor: 2, Jitter: spread}
 }
