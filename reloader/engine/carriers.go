@@ -39,7 +39,8 @@ const (
 type carriers struct {
 	key fingerprint.Key
 
-	mu   sync.Mutex // guards everything below
+	mu sync.Mutex // guards everything below
+	// held are packed.
 	held map[reloader.Workload]kind.Carrier
 	// size is how much memory they take, by namespace and, under the empty name,
 	// together.
@@ -78,7 +79,7 @@ func (c *carriers) holdLocked(is kind.Carrier) {
 	if c.size[""]+size > maxHeld || c.size[key.Namespace]+size > maxHeldNamespace {
 		return
 	}
-	c.held[key] = is
+	c.held[key] = is.Packed()
 	c.size[""] += size
 	c.size[key.Namespace] += size
 }
@@ -92,7 +93,7 @@ func (c *carriers) begin(is kind.Carrier) {
 	}
 }
 
-// of returns the carrier of that key as it was last known.
+// of returns the carrier of that key as it was last known, packed.
 func (c *carriers) of(key reloader.Workload) (kind.Carrier, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

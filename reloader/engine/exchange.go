@@ -83,11 +83,12 @@ func (e *Engine) carry(ctx context.Context, key reloader.Workload) error {
 func (e *Engine) underWay(ctx context.Context, key reloader.Workload) (*exchange, error) {
 	o, err := e.client.carrier(ctx, key)
 	if apierrors.IsNotFound(err) {
-		c, ok := e.carriers.of(key)
+		known, ok := e.carriers.of(key)
 		if !ok {
 			return nil, nil
 		}
-		return &exchange{key, c, true}, nil
+		c, err := known.Unpacked()
+		return &exchange{key, c, true}, err
 	}
 	if err != nil {
 		return nil, err
@@ -100,7 +101,9 @@ func (e *Engine) underWay(ctx context.Context, key reloader.Workload) (*exchange
 	lost := o.DeletionTimestamp != nil
 	if known, ok := e.carriers.of(key); lost && ok && known.UID() == c.UID() {
 		// Nothing is written on one that is going: what is in memory is newer.
-		c = known
+		if c, err = known.Unpacked(); err != nil {
+			return nil, err
+		}
 	}
 	e.carriers.hold(c)
 	return &exchange{key, c, lost}, nil

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	goruntime "runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -568,6 +569,49 @@ func TestWhatIsKnownOfACarrierGoesOnlyForward(t *testing.T) {
 		assert.Equal(t, step.want, known.Step())
 		c.hold(known.At(kind.Ending, time.Now()))
 	}
+}
+
+// A Job of many small parts is packed to a few kilobytes, and takes megabytes when it
+// is decoded.
+func TestJobsThatArePackedWellTakeLittleMemory(t *testing.T) {
+	key := someKey(t)
+	c := newCarriers(key)
+	k, _ := kind.ByName(reloader.Job)
+	env := make([]corev1.EnvVar, 100_000)
+	for i := range env {
+		env[i].Name = "a"
+	}
+	before := heap()
+	for i := range 20 {
+		o := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "evil", Name: fmt.Sprintf("job-%d", i), UID: types.UID(fmt.Sprint(i))}}
+		o.Spec.Template.Spec.Containers = []corev1.Container{{Name: "a", Env: env}}
+		made, err := kind.NewCarrier(key, k.Manifest(o), []reloader.Source{settings}, o, kind.Held)
+		require.NoError(t, err)
+		object, err := made.Object(key)
+		require.NoError(t, err)
+		opened, err := kind.OpenCarrier(key, object)
+		require.NoError(t, err)
+		c.hold(opened)
+	}
+	taken := int64(heap()) - int64(before)
+	require.Len(t, c.held, 20)
+	assert.Less(t, taken, int64(4*c.size[""]), "said to be %d", c.size[""])
+	for key := range c.held {
+		known, ok := c.of(key)
+		require.True(t, ok)
+		full, err := known.Unpacked()
+		require.NoError(t, err)
+		assert.Equal(t, env, full.Replacement().Spec.Template.Spec.Containers[0].Env)
+		assert.Equal(t, []reloader.Source{{Kind: settings.Kind, Namespace: "evil", Name: settings.Name}}, full.Sources())
+	}
+}
+
+func heap() uint64 {
+	goruntime.GC()
+	goruntime.GC()
+	var m goruntime.MemStats
+	goruntime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 // What is kept in memory of carriers is bounded, and no namespace has all of it.

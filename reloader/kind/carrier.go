@@ -190,10 +190,27 @@ func OpenCarrier(key fingerprint.Key, o *appsv1.ControllerRevision) (Carrier, er
 	if key.IsZero() || !hmac.Equal([]byte(s.Code), []byte(c.code(key))) {
 		return Carrier{}, fmt.Errorf("%w: its code was made with another key, or for something else", ErrUntrusted)
 	}
+	return c.Unpacked()
+}
+
+// Packed returns c as far as its data are not decoded, which may take a hundred
+// times as much memory. It has no Replacement, Sources and Replaces before
+// Unpacked.
+func (c Carrier) Packed() Carrier {
+	c.load, c.job = load{}, nil
+	return c
+}
+
+// Unpacked returns c with its data decoded. The error is that of OpenCarrier.
+func (c Carrier) Unpacked() (Carrier, error) {
+	c.load = load{}
 	if json.Unmarshal(c.data, &c.load) != nil {
 		return Carrier{}, fmt.Errorf("%w: its data cannot be read", ErrUntrusted)
 	}
-	return c, c.unpack()
+	if err := c.unpack(); err != nil {
+		return Carrier{}, err
+	}
+	return c, nil
 }
 
 // code is the proof that an engine made c as it is.
@@ -346,5 +363,12 @@ func (c Carrier) Sources() []reloader.Source {
 // Replacement is what is carried. It must not be changed.
 func (c Carrier) Replacement() *batchv1.Job { return c.job }
 
-// Size is about how much memory c takes.
-func (c Carrier) Size() int { return 2 * len(c.data) }
+// Size is about how much memory c takes once it is packed.
+func (c Carrier) Size() int {
+	const fields = 512 // of c itself
+	size := fields + len(c.namespace) + len(c.name) + len(c.data)
+	for _, o := range c.owners {
+		size += fields/4 + len(o.APIVersion) + len(o.Kind) + len(o.Name) + len(o.UID)
+	}
+	return size
+}
