@@ -166,7 +166,13 @@ func TestClusterSurvivesItsAPIServerAndEtcd(t *testing.T) {
 	require.NoError(t, c.Signal(APIServer, syscall.SIGKILL))
 	_, err = c.PID(APIServer)
 	require.Error(t, err)
+	require.NoError(t, c.Restart(ctx, APIServer, "--feature-gates=WatchList=false"))
+	const streamed = "/api/v1/namespaces?watch=1&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan&timeoutSeconds=1"
+	_, err = c.Kubectl(ctx, "get", "--raw", streamed)
+	require.ErrorContains(t, err, "WatchList", "the argument has come")
 	require.NoError(t, c.Restart(ctx, APIServer))
+	_, err = c.Kubectl(ctx, "get", "--raw", streamed)
+	require.NoError(t, err, "and is gone with the next restart")
 
 	require.NoError(t, c.Restart(ctx, Etcd))
 

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -120,12 +121,13 @@ func (c *Cluster) kwokArgs() []string {
 	}
 }
 
-// startComponent starts a component that is not running.
-func (c *Cluster) startComponent(ctx context.Context, name string, args []string) error {
+// startComponent starts a component that is not running. more is arguments of this
+// start alone.
+func (c *Cluster) startComponent(ctx context.Context, name string, args []string, more ...string) error {
 	p, err := c.group.Start(ctx, process.Spec{
 		Name: name,
 		Path: c.Program(name),
-		Args: args,
+		Args: slices.Concat(args, more),
 		Env:  c.env(),
 		Dir:  c.dir,
 		Log:  c.componentLog(name),
@@ -176,15 +178,16 @@ func (c *Cluster) Signal(name string, sig syscall.Signal) error {
 }
 
 // Restart starts a component again with what it was started with, after
-// killing it if it still runs, and waits until the API server is ready.
-func (c *Cluster) Restart(ctx context.Context, name string) error {
+// killing it if it still runs, and waits until the API server is ready. more is
+// arguments until the next restart; they win over the others.
+func (c *Cluster) Restart(ctx context.Context, name string, more ...string) error {
 	if err := c.Signal(name, syscall.SIGKILL); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	args := c.components[name].args
 	c.mu.Unlock()
-	if err := c.startComponent(ctx, name, args); err != nil {
+	if err := c.startComponent(ctx, name, args, more...); err != nil {
 		return err
 	}
 	return c.awaitAPIServer(ctx)
