@@ -4,5 +4,6 @@
 // rolled out, and engine and webhook neither restart nor grow.
 //
 // attacks_test.go is what the tenant does; each attack is shown by itself in the
-// tests that docs/security.md names. Here they come all at once.
+// tests that docs/security.md names. Here they come all at once. weight_test.go
+// measures the engine among large objects.
 package tenant

@@ -11,10 +11,14 @@ import (
 	"k8s-reloader/e2e/install"
 )
 
-// shared is the cluster of the tests, which run one after another.
+// shared is a cluster for the tests, which run one after another, and images is
+// what pods run, on other clusters too.
 //
 //nolint:gochecknoglobals // TestMain has no other way
-var shared *cluster.Cluster
+var (
+	shared *cluster.Cluster
+	images map[string]string
+)
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -35,7 +39,8 @@ func run(m *testing.M) (code int) {
 	if err != nil {
 		return fail(err)
 	}
-	shared, err = cluster.Start(ctx, cluster.Options{Log: os.Stderr, Images: map[string]string{install.Image: program}})
+	images = map[string]string{install.Image: program}
+	shared, err = cluster.Start(ctx, cluster.Options{Log: os.Stderr, Images: images})
 	if err != nil {
 		return fail(err)
 	}

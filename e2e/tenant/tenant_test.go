@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"k8s-reloader/e2e/cluster"
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/e2e/install"
 	"k8s-reloader/reloader"
@@ -66,7 +67,7 @@ func TestATenantReachesNobodyElse(t *testing.T) {
 	t.Logf("%d changes rolled out, p50 %s, p99 %s; before the attack p50 %s", len(latencies), latencies[len(latencies)/2], p99, calm[len(calm)/2])
 	assert.Less(t, p99, wantP99)
 	assert.Equal(t, before, processes(t, r), "the same processes as before")
-	requireHalf(t, r)
+	requireHalf(t, shared, r)
 
 	// A start finds all of it, too.
 	pods, err := r.Pods(t.Context(), r.Engine)
@@ -78,7 +79,7 @@ func TestATenantReachesNobodyElse(t *testing.T) {
 	require.NoError(t, r.AwaitReady(limited), "the start ends")
 	after := shop.changes(t, 3)
 	t.Logf("after a restart: %s", after)
-	requireHalf(t, r)
+	requireHalf(t, shared, r)
 }
 
 // shop is applications that behave well: so many that none of them reloads too
@@ -161,14 +162,14 @@ func webhookAddresses(t *testing.T, r *install.Release) []string {
 }
 
 // requireHalf fails if a process has ever used half of its memory limit.
-func requireHalf(t *testing.T, r *install.Release) {
+func requireHalf(t *testing.T, c *cluster.Cluster, r *install.Release) {
 	t.Helper()
 	for _, name := range []string{r.Engine, r.Webhook} {
 		pods, err := r.Pods(t.Context(), name)
 		require.NoError(t, err)
 		for i := range pods {
 			limit := pods[i].Spec.Containers[0].Resources.Limits[corev1.ResourceMemory]
-			usage, err := shared.Pods().Usage(r.Namespace, pods[i].Name)
+			usage, err := c.Pods().Usage(r.Namespace, pods[i].Name)
 			require.NoError(t, err)
 			peak := resource.NewQuantity(usage.PeakResident>>20<<20, resource.BinarySI)
 			t.Logf("%s: at most %s of %s", pods[i].Name, peak, limit.String())
