@@ -19,6 +19,8 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
+
+	"k8s-reloader/guard"
 )
 
 const (
@@ -102,7 +104,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	k.watch(ctx, &watches)
 
 	for failures := 0; ; {
-		at, err := k.step(ctx)
+		at, err := k.guardedStep(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -159,6 +161,19 @@ func (k *Keeper) watch(ctx context.Context, watches *sync.WaitGroup) {
 		}
 		start(c.watch, expected, c.latest)
 	}
+}
+
+// guardedStep is step, whose panic is an error: what other certificates are made of
+// is others' text.
+func (k *Keeper) guardedStep(ctx context.Context) (at time.Time, err error) {
+	err = guard.Call(func() (err error) {
+		at, err = k.step(ctx)
+		return err
+	})
+	if guard.Panicked(err) {
+		k.log.Error(err, "internal error; please report it with the stack", "stack", guard.Stack(err))
+	}
+	return at, err
 }
 
 // step brings everything up to date once: the Secret, what is published, what

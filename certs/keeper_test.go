@@ -556,3 +556,12 @@ func TestNoKeyIsEverLogged(t *testing.T) {
 		}
 	}
 }
+
+func TestAPanicIsAFailureOfTheStep(t *testing.T) {
+	w := newWorld(nil)
+	k, err := New(w.client(), w.options())
+	require.NoError(t, err)
+	k.secret = nil
+	_, err = k.guardedStep(t.Context())
+	require.ErrorContains(t, err, "panic: ")
+}

@@ -356,3 +356,19 @@ func TestOptionsThatCannotBeUsed(t *testing.T) {
 	require.ErrorContains(t, err, "unknown sink")
 	require.ErrorContains(t, err, "negative")
 }
+
+func TestAPanicCostsOneAlert(t *testing.T) {
+	var results []string
+	to, err := receiver.New(receiver.Options{URL: "http://127.0.0.1:1"})
+	require.NoError(t, err)
+	defer to.Close()
+	s, err := New(Options{Settings: Settings{Sink: Plain, Receiver: to}, Count: func(result string) { results = append(results, result) }})
+	require.NoError(t, err)
+	s.options.Settings.Receiver = nil // as good as a hole in what makes the message
+	s.Send(Alert{Namespace: "shop"})
+	s.Send(Alert{Namespace: "shop"})
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	s.Run(ctx)
+	assert.Equal(t, []string{Failed, Failed}, results)
+}

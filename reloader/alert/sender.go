@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-logr/logr"
 
+	"k8s-reloader/guard"
 	"k8s-reloader/reloader/receiver"
 )
 
@@ -171,7 +172,7 @@ func (s *Sender) Run(ctx context.Context) {
 				s.options.Count(Dropped)
 				continue
 			}
-			s.send(sending, a)
+			s.guardedSend(sending, a)
 		}
 	})
 	<-ctx.Done()
@@ -184,6 +185,15 @@ func (s *Sender) Run(ctx context.Context) {
 	worker.Wait()
 	if left > 0 {
 		s.options.Log.Info("stopped before all alerts were sent", "dropped", left)
+	}
+}
+
+// guardedSend is send, whose panic costs this alert: its text is others'.
+func (s *Sender) guardedSend(ctx context.Context, a Alert) {
+	err := guard.Call(func() error { s.send(ctx, a); return nil })
+	if err != nil {
+		s.options.Log.Error(err, "internal error; an alert is dropped; please report it with the stack", "stack", guard.Stack(err))
+		s.options.Count(Failed)
 	}
 }
 

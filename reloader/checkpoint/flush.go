@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -72,15 +73,19 @@ func (s *Store) lastFlush(ctx context.Context) error {
 	defer cancel()
 	timer := s.clock.NewTimer(s.options.Grace)
 	defer timer.Stop()
-	done := make(chan error, 1)
-	go func() { done <- s.Flush(ctx) }()
-	select {
-	case err := <-done:
-		return err
-	case <-timer.C():
-		cancel()
-		return <-done
-	}
+	// The flush stays in this goroutine: whoever called recovers from its panic.
+	var limit sync.WaitGroup
+	defer limit.Wait()
+	flushed := make(chan struct{})
+	defer close(flushed)
+	limit.Go(func() {
+		select {
+		case <-flushed:
+		case <-timer.C():
+			cancel()
+		}
+	})
+	return s.Flush(ctx)
 }
 
 func (s *Store) logChanges(results [Shards]result, failing *[Shards]bool) {

@@ -13,6 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"k8s-reloader/guard"
 )
 
 // The entries of the ConfigMaps.
@@ -152,11 +154,25 @@ func (s *Store) read(ctx context.Context, sh *shard) (found, error) {
 	if f.blank {
 		return f, nil
 	}
-	f.header, f.entries, f.flaw = decode(stored, sh.number, s.key)
+	f.header, f.entries, f.flaw = s.decoded(stored, sh.number)
 	if f.flaw != nil {
 		setAside(f.object, stored)
 	}
 	return f, nil
+}
+
+// decoded decodes what a shard holds. A panic is a flaw like any other, so that a
+// start goes on without the shard.
+func (s *Store) decoded(stored []byte, number int) (h header, entries map[id]packed, flaw error) {
+	err := guard.Call(func() (err error) {
+		h, entries, err = s.decode(stored, number, s.key)
+		return err
+	})
+	if guard.Panicked(err) {
+		s.log.Error(err, "internal error; please report it with the stack", "shard", number, "stack", guard.Stack(err))
+		return header{}, nil, err
+	}
+	return h, entries, err
 }
 
 // create makes a shard that does not exist.

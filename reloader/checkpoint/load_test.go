@@ -331,3 +331,26 @@ func TestShardsThatNobodyMayCreateAreOneProblem(t *testing.T) {
 	require.NoError(t, r.Flush(t.Context()))
 	assert.Equal(t, 1, newRig(t, fake).load(t).Entries, "as soon as it may, it is written")
 }
+
+// A hole in the decoder is found by what somebody has written into a ConfigMap.
+func TestAPanicIsAFlawOfItsShard(t *testing.T) {
+	writer := loaded(t, newFake())
+	for n := range 100 {
+		writer.Set(source(n), entry(n))
+	}
+	require.NoError(t, writer.Flush(t.Context()))
+
+	r := newRig(t, writer.fake)
+	r.decode = func(stored []byte, shard int, key [keySize]byte) (header, map[id]packed, error) {
+		if shard == 3 {
+			panic("of the text of a stranger")
+		}
+		return decode(stored, shard, key)
+	}
+	summary := r.load(t)
+	assert.Len(t, summary.Problems, 1)
+	assert.NotContains(t, summary.Problems[0], "stranger")
+	assert.Positive(t, summary.Entries)
+	assert.Less(t, summary.Entries, 100)
+	require.NoError(t, r.Flush(t.Context()), "it is written anew")
+}

@@ -32,6 +32,8 @@ type Store struct {
 	key     [keySize]byte
 	writer  [writerSize]byte
 	shards  [Shards]*shard
+	// decode is the function of that name, but in a test.
+	decode func(stored []byte, shard int, key [keySize]byte) (header, map[id]packed, error)
 	// selector chooses what a shard leaves out that is full.
 	selector selector
 	// turn is held by the one Load or Flush that talks to the API server.
@@ -88,7 +90,7 @@ func New(client ConfigMaps, o Options) (*Store, error) {
 		return nil, fmt.Errorf("checkpoint: %w", err)
 	}
 	o = o.withDefaults()
-	s := &Store{client: client, options: o, clock: o.Clock, log: o.Log, key: keyOf(o.KeyID), turn: make(chan struct{}, 1), selector: newSelector()}
+	s := &Store{client: client, decode: decode, options: o, clock: o.Clock, log: o.Log, key: keyOf(o.KeyID), turn: make(chan struct{}, 1), selector: newSelector()}
 	// crypto/rand.Read never fails; it ends the process instead.
 	_, _ = rand.Read(s.writer[copy(s.writer[:], writerTag):])
 	for i := range s.shards {

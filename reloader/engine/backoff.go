@@ -7,6 +7,8 @@ import (
 
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
+
+	"k8s-reloader/guard"
 )
 
 // How long a key waits before it is tried again: longer each time.
@@ -159,7 +161,7 @@ func (b *backoff[K]) setbackLocked(key K, now time.Time) *setback {
 
 // When implements workqueue.TypedRateLimiter, for what fails outside of the queue.
 func (b *backoff[K]) When(key K) time.Duration {
-	return b.fail(key, panicError{}, func(K) uint64 { return 0 }).wait
+	return b.fail(key, guard.Panic{}, func(K) uint64 { return 0 }).wait
 }
 
 // Forget implements workqueue.TypedRateLimiter: the key has succeeded.

@@ -393,6 +393,14 @@ func (c *client) deleteJob(ctx context.Context, w reloader.Workload, policy meta
 	return nil
 }
 
+// waitForReports waits until the watches of reports have ended, which whoever began
+// them has stopped.
+func (c *client) waitForReports() {
+	if c.statuses != nil {
+		c.statuses.running.Wait()
+	}
+}
+
 // sourceResource is the API resource that tells the content of a kind of
 // source.
 func sourceResource(k reloader.SourceKind) schema.GroupVersionResource {

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/clock"
 
+	"k8s-reloader/guard"
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/checkpoint"
 	"k8s-reloader/reloader/fingerprint"
@@ -154,6 +155,7 @@ func New(o Options) (*Engine, error) {
 		interval:  o.LookInterval,
 		clock:     o.Clock,
 		log:       o.Log,
+		broke:     e.survived,
 	}
 	e.intake = newIntake(o.Settings, o.CoalesceWindow, e.index, e.ledger, e.queues)
 	if o.Scope.NamespaceSelector != nil {
@@ -175,6 +177,7 @@ func (e *Engine) Stats() index.Stats { return e.index.Stats() }
 // lost, after which the engine cannot be run again.
 func (e *Engine) Run(ctx context.Context) error {
 	var watching sync.WaitGroup
+	defer e.client.waitForReports()
 	defer watching.Wait()
 	defer e.queues.shutDown()
 	ctx, cancel := context.WithCancel(ctx)
@@ -234,7 +237,7 @@ func (e *Engine) lead(ctx context.Context) {
 	defer e.queues.workloads.ShutDown()
 	defer e.queues.faults.ShutDown()
 	defer e.queues.carriers.ShutDown()
-	workers.Go(func() { e.leading(ctx) })
+	workers.Go(func() { e.onceLeading(ctx) })
 	workers.Go(func() { work(ctx, e, e.queues.faults, e.tellFaults) })
 	workers.Go(func() { work(ctx, e, e.queues.matches, e.matchWaiting) })
 	for range e.workers {
@@ -251,7 +254,7 @@ func (e *Engine) lead(ctx context.Context) {
 	if e.checkpoint != nil {
 		// What was adopted is a promise from now on: a change that comes right
 		// after is compared with it, even by another engine.
-		if err := e.checkpoint.Flush(ctx); err != nil {
+		if err := guarded(func() error { return e.checkpoint.Flush(ctx) }); err != nil {
 			e.log.Error(err, "the checkpoint is not complete yet; trying again")
 		}
 	}
@@ -265,13 +268,25 @@ func (e *Engine) lead(ctx context.Context) {
 	<-ctx.Done()
 }
 
+// onceLeading does what is done once by a leader and what nothing depends on.
+func (e *Engine) onceLeading(ctx context.Context) {
+	if err := guarded(func() error { e.leading(ctx); return nil }); err != nil {
+		e.survived("leading", err)
+	}
+}
+
 // recall goes on where the checkpoint ends. It reports false if ctx is done
 // before the checkpoint could be read.
 func (e *Engine) recall(ctx context.Context) bool {
 	var summary checkpoint.Summary
 	read := func(ctx context.Context) (bool, error) {
-		var err error
-		if summary, err = e.checkpoint.Load(ctx); err != nil {
+		err := guarded(func() (err error) {
+			summary, err = e.checkpoint.Load(ctx)
+			return err
+		})
+		if panicked(err) {
+			e.survived("checkpoint", err)
+		} else if err != nil {
 			e.log.Error(err, "cannot read the checkpoint, trying again")
 		}
 		return err == nil, nil
@@ -297,7 +312,17 @@ func (e *Engine) recall(ctx context.Context) bool {
 // keep writes the checkpoint until ctx is done.
 func (e *Engine) keep(ctx context.Context) {
 	for {
-		err := e.checkpoint.Run(ctx)
+		err := guarded(func() error { return e.checkpoint.Run(ctx) })
+		if panicked(err) {
+			e.survived("checkpoint", err)
+			select {
+			case <-e.clock.After(stalledRetry):
+				continue
+			case <-ctx.Done():
+				// The last flush is worth another attempt.
+				err = guarded(func() error { return e.checkpoint.Run(ctx) })
+			}
+		}
 		if errors.Is(err, checkpoint.ErrConflict) && ctx.Err() == nil && e.leads() {
 			// What a leader knows is newer.
 			e.log.Info("somebody else has written the checkpoint; writing it again", "reason", err.Error())
@@ -386,7 +411,7 @@ func (e *Engine) tryAgain(key string, err error, r retry) {
 	case stalled:
 		log.Error(err, "refused; trying again slowly")
 	case broken:
-		log.Error(err, "internal error; please report it with the stack; everything else goes on", "stack", stackOf(err))
+		log.Error(err, "internal error; please report it with the stack; everything else goes on", "stack", guard.Stack(err))
 	default:
 		log.Error(err, "trying again", "failures", r.failures)
 	}

@@ -1,13 +1,9 @@
 package engine
 
 import (
-	"errors"
-	"fmt"
-	"runtime"
-	"runtime/debug"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"k8s-reloader/guard"
 	"k8s-reloader/reloader"
 )
 
@@ -16,47 +12,17 @@ import (
 // of nothing else: whatever handles objects runs guarded, in queues and in watch
 // handlers, and the key is read again later.
 
-// panicError is a panic as an error.
-type panicError struct {
-	cause string
-	stack string
-}
-
-// Error does not quote a value that somebody has panicked with, which could be of
-// the object's content; what the runtime says is of types and bounds.
-func (e panicError) Error() string { return "panic: " + e.cause }
-
 // guarded calls handle, and makes an error of its panic.
-func guarded(handle func() error) (err error) {
-	defer func() {
-		switch p := recover().(type) {
-		case nil:
-		case runtime.Error:
-			err = panicError{p.Error(), string(debug.Stack())}
-		default:
-			err = panicError{fmt.Sprintf("a %T", p), string(debug.Stack())}
-		}
-	}()
-	return handle()
-}
+func guarded(handle func() error) error { return guard.Call(handle) }
 
 // panicked reports whether an error is a panic.
-func panicked(err error) bool {
-	_, ok := errors.AsType[panicError](err)
-	return ok
-}
-
-// stackOf returns where the panic was that an error is; empty if it is none.
-func stackOf(err error) string {
-	p, _ := errors.AsType[panicError](err)
-	return p.stack
-}
+func panicked(err error) bool { return guard.Panicked(err) }
 
 // survived counts and logs a panic outside of the queues, while the key was
 // handled.
 func (e *Engine) survived(key string, err error) {
 	e.metrics.Panicked()
-	e.log.Error(err, "internal error; please report it with the stack; everything else goes on", "key", key, "stack", stackOf(err))
+	e.log.Error(err, "internal error; please report it with the stack; everything else goes on", "key", key, "stack", guard.Stack(err))
 }
 
 // sourceBroke is for a panic somewhere between an event of s and the end of a look

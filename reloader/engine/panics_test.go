@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"testing"
 	"time"
@@ -16,31 +15,6 @@ import (
 
 	"k8s-reloader/reloader"
 )
-
-func TestWhatAPanicSaysOfItself(t *testing.T) {
-	require.NoError(t, guarded(func() error { return nil }))
-	plain := errors.New("plain")
-	require.ErrorIs(t, guarded(func() error { return plain }), plain)
-	assert.False(t, panicked(plain))
-
-	tests := map[string]struct {
-		of   func() error
-		want string
-	}{
-		"of the runtime":                  {of: func() error { var none map[string]int; none["a"] = 1; return nil }, want: "panic: assignment to entry in nil map"}, //nolint:staticcheck // on purpose
-		"text, which may quote an object": {of: func() error { panic("password=secret") }, want: "panic: a string"},
-		"an error, which may quote one":   {of: func() error { panic(plain) }, want: "panic: a *errors.errorString"},
-	}
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			err := guarded(tc.of)
-			require.EqualError(t, err, tc.want)
-			assert.True(t, panicked(err))
-			assert.Contains(t, stackOf(err), "TestWhatAPanicSaysOfItself")
-			assert.Equal(t, "panic", errorType(err))
-		})
-	}
-}
 
 func TestAPanicIsTheFailureOfItsKey(t *testing.T) {
 	e := &Engine{clock: clock.RealClock{}, log: logr.Discard(), arrivals: newArrivals(nil)}

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -22,6 +23,8 @@ import (
 type podStatuses struct {
 	client rest.Interface
 	key    fingerprint.Key
+	// running are the watches that have not ended yet.
+	running sync.WaitGroup
 }
 
 // The annotations that take a report's place.
@@ -119,11 +122,12 @@ func (p *podStatuses) watch(ctx context.Context, namespace string, options metav
 }
 
 // reports is a watch of what the feed gets to see of another one's events. It
-// ends with that one, which it stops when it is stopped itself.
+// ends with that one, which it stops when it is stopped itself. Its goroutine is
+// one of p.running.
 func (p *podStatuses) reports(events watch.Interface) watch.Interface {
 	reports := make(chan watch.Event)
 	w := watch.NewProxyWatcher(reports)
-	go func() {
+	p.running.Go(func() {
 		defer close(reports)
 		defer events.Stop()
 		for {
@@ -149,7 +153,7 @@ func (p *podStatuses) reports(events watch.Interface) watch.Interface {
 			case reports <- event:
 			}
 		}
-	}()
+	})
 	return w
 }
 

@@ -26,6 +26,9 @@ type watcher struct {
 	interval time.Duration
 	clock    clock.WithTicker
 	log      logr.Logger
+	// broke is called after a panic in a request or in what decodes its answer. The
+	// reflector tries it again.
+	broke func(resource string, err error)
 }
 
 // run watches until ctx is done. An API that is not served is waited for.
@@ -92,7 +95,7 @@ func ask[T any](ctx context.Context, w *watcher, f *feed, verb string, request f
 	this := refusal{verb, f.resource.GroupResource(), f.area.namespace}
 	for delay := firstWait; ; delay = min(2*delay, lastWait) {
 		pause := delay
-		answer, err = request()
+		err = guarded(func() (err error) { answer, err = request(); return err })
 		if permitted(err) {
 			w.answered(this)
 		}
@@ -118,6 +121,9 @@ func ask[T any](ctx context.Context, w *watcher, f *feed, verb string, request f
 			// is listed anew.
 			return answer, apierrors.NewResourceExpired(fmt.Sprintf("%s may be served again", this.resource))
 		default:
+			if panicked(err) {
+				w.broke(f.resource.Resource, err)
+			}
 			if mayBeMissing(f.resource) {
 				// A broken extension holds up nobody else.
 				f.settle()
