@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"k8s-reloader/e2e/fixture"
@@ -64,4 +66,33 @@ func TestAFullTemplateIsReloaded(t *testing.T) {
 	o, err := shared.Client().AppsV1().Deployments(ns).Get(t.Context(), app.Name, metav1.GetOptions{})
 	require.NoError(t, err)
 	assert.Regexp(t, `^\{"digest":"v2-[0-9a-f]{32}"\}$`, o.Spec.Template.Annotations[annotation.DefaultKeys().LastReloadedFrom])
+}
+
+// etcd takes a workload of 1.4 MiB, and in JSON it is six times as long. It is read
+// and reloaded like any other, and beside it so many that all are listed.
+func TestAWorkloadThatIsLongInJSONIsReloaded(t *testing.T) {
+	const others = 70
+	ns := namespace(t, "long-in-json")
+	s := stage{t, ns, "app"}
+	s.holds("a")
+	wanted := map[reloader.Workload]int{}
+	for i := range others {
+		app := s.app()
+		app.Name = fmt.Sprintf("app-%02d", i)
+		_, err := app.Create(t.Context(), shared.Client())
+		require.NoError(t, err)
+		wanted[app.Workload()] = 1
+	}
+	app := s.app()
+	app.Name = "zz-last"
+	o := app.Object().(*appsv1.Deployment)
+	container := &o.Spec.Template.Spec.Containers[0]
+	container.Env = append(container.Env, corev1.EnvVar{Name: "MARKUP", Value: strings.Repeat("<", 1_420_000)})
+	_, err := shared.Client().AppsV1().Deployments(ns).Create(t.Context(), o, metav1.CreateOptions{})
+	require.NoError(t, err)
+	wanted[app.Workload()] = 1
+
+	startEngine(t, within(ns))
+	s.holds("b")
+	requireRollouts(t, wanted)
 }
