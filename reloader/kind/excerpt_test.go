@@ -217,6 +217,7 @@ func FuzzExcerpt(f *testing.F) {
 			`{"name":"w","csi":{"driver":"secrets-store.csi.k8s.io","volumeAttributes":{"secretProviderClass":"spc","a":"b"},"nodePublishSecretRef":{"name":"n"}}},`+
 			`{"name":"x","iscsi":{"secretRef":{"name":"i"}}},{"azureFile":{"secretName":"z"}}],"imagePullSecrets":[{"name":"pull"},{}]}`))))
 	}
+	f.Add([]byte(`{"spec":{"template":{"spec":{"containers":[{"name":"a","volumeMounts":[{}]}],"volumes":[{"azureFile":{"secretName":"s"}}]}}}}`))
 	f.Add([]byte(`{"metadata":null,"spec":{"template":{"spec":{"containers":[null,{},{"\u006eame":"a"}]}}}}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		for _, k := range All() {

@@ -119,6 +119,9 @@ func addVolumes(m *merger, volumes []corev1.Volume, users []user) {
 	for i := range users {
 		for j := range users[i].mounts {
 			name, c := users[i].mounts[j].Name, users[i].container
+			if name == "" {
+				continue // no API server takes that, but admission comes before it
+			}
 			// One container may mount parts of a volume in many places.
 			if by := mounted[name]; len(by) == 0 || by[len(by)-1].rank != c.rank {
 				mounted[name] = append(by, c)
