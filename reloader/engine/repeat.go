@@ -16,6 +16,9 @@ import (
 // payInherited reads a workload to which something is due from before this
 // engine: an engine before it may have made that reload. If its marks are there,
 // nothing is sent and nothing is reported again. It reads a workload once.
+//
+// A webhook that is called instead leaves no mark: it is called again, with the
+// same ID.
 func (e *Engine) payInherited(ctx context.Context, k kind.Kind, w reloader.Workload) error {
 	debts := e.ledger.due(w)
 	if k.Way != kind.ByPatch || e.webhook != nil || !e.ledger.inherited(debts) || e.attempts.compared(w) {
@@ -26,12 +29,8 @@ func (e *Engine) payInherited(ctx context.Context, k kind.Kind, w reloader.Workl
 		return nil
 	}
 	e.intake.missed(w, false) // nothing is sent yet
-	change := kind.Change{UID: to.uid, Marks: e.marks(debts, to), Strategy: e.strategy, ByPlace: to.byPlace, Keys: e.settings.Keys}
-	if k.Reads(change) {
-		// Those are read before they are written anyway.
-		return nil
-	}
-	m, err := e.client.workload(ctx, k, w)
+	change := kind.Change{UID: to.uid, Marks: e.marks(debts, to), Strategy: e.strategy, Keys: e.settings.Keys}
+	made, err := e.isMade(ctx, k, w, change)
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil
@@ -39,12 +38,36 @@ func (e *Engine) payInherited(ctx context.Context, k kind.Kind, w reloader.Workl
 		return err
 	}
 	e.attempts.compare(w)
-	if m.Meta.UID != to.uid || !change.MarkedIn(m.Template) {
-		return nil
+	if made {
+		e.ledger.paid(w, debts)
+		e.log.V(1).Info("reloaded by an engine before", "workload", w.String(), "sources", sourceNames(debts))
 	}
-	e.ledger.paid(w, debts)
-	e.log.V(1).Info("reloaded by an engine before", "workload", w.String(), "sources", sourceNames(debts))
 	return nil
+}
+
+// isMade reports whether the pod template of w, which may be borrowed, has the
+// marks of a change.
+func (e *Engine) isMade(ctx context.Context, k kind.Kind, w reloader.Workload, c kind.Change) (bool, error) {
+	m, err := e.client.workload(ctx, k, w)
+	// One that is restarted has them in its metadata, which restartPatch compares.
+	if err != nil || m.Meta.UID != c.UID || k.Restarts(m, c.Keys) {
+		return false, err
+	}
+	if m.Borrows {
+		lends, ok := kind.ByName(m.Lender.Kind)
+		if !ok {
+			return false, nil
+		}
+		if m, err = e.client.workload(ctx, lends, m.Lender); err != nil {
+			return false, err
+		}
+	}
+	c = fitted(c, m)
+	if c.MarkedIn(m.Template) {
+		return true, nil
+	}
+	c.Compact = true // there may have been no room for names
+	return c.MarkedIn(m.Template), nil
 }
 
 // correct makes sure that after a patch of ours a workload has no record for a

@@ -5,11 +5,14 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
@@ -59,14 +62,22 @@ func TestAReloadOfAnEngineBeforeIsNotRepeated(t *testing.T) {
 	assert.Len(t, r.reloaded, 1)
 }
 
-// served serves one workload as the API server would: generations follow the
-// rules of its kind.
-func served(t *testing.T, k kind.Kind, object *map[string]any) *script {
+// served serves workloads as the API server would: generations follow the rules
+// of their kinds.
+func served(t *testing.T, objects ...*map[string]any) *script {
 	t.Helper()
 	return play(t, func(r request) (int, http.Header, any) {
+		at := slices.IndexFunc(objects, func(o *map[string]any) bool {
+			return strings.HasSuffix(r.path, strings.ToLower((*o)["kind"].(string))+"s/"+metaIn(t, *o).Name)
+		})
+		if at < 0 {
+			return failure(apierrors.NewNotFound(appsv1.Resource("workloads"), r.path))
+		}
+		object := objects[at]
 		if r.method != http.MethodPatch {
 			return http.StatusOK, nil, *object
 		}
+		k := kindOf(t, reloader.Workload{Kind: reloader.WorkloadKind((*object)["kind"].(string))})
 		before, err := json.Marshal(*object)
 		require.NoError(t, err)
 		after, err := strategicpatch.StrategicMergePatch(before, []byte(r.body), appsv1.StatefulSet{})
@@ -165,7 +176,7 @@ func TestNoRecordIsForAGenerationToCome(t *testing.T) {
 					there = tc.there(t, a)
 				}
 				object := there.asServed(t)
-				server := served(t, kindOf(t, a.workload), &object)
+				server := served(t, &object)
 				r := new(told)
 				e := newTestEngine(t, server.config, r)
 				if tc.made {
@@ -201,7 +212,7 @@ func TestNoRecordIsForAGenerationToCome(t *testing.T) {
 func TestARecordThatCannotBeCorrectedIsRemoved(t *testing.T) {
 	a := newApp(web).recorded(t)
 	object := a.asServed(t)
-	server := served(t, kindOf(t, web), &object)
+	server := served(t, &object)
 	before := newTestEngine(t, server.config, new(told))
 	settled(t, before.intake, a)
 	due(t, before.ledger, written(30, "b"))
@@ -260,10 +271,119 @@ func TestEveryPatchCorrectsARecordThatIsAhead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a := newApp(reloader.Workload{Kind: tc.of, Namespace: web.Namespace, Name: web.Name}).recorded(t, ahead)
 			object := a.asServed(t)
-			server := served(t, kindOf(t, a.workload), &object)
+			server := served(t, &object)
 			tc.patch(t, newTestEngine(t, server.config, new(told)), a)
 			assert.NotContains(t, metaIn(t, object).Annotations, keys.Index)
 			assert.Len(t, slices.DeleteFunc(methods(server), func(m string) bool { return m != http.MethodPatch }), 2)
 		})
+	}
+}
+
+// A reload that an engine before has made is not reported again, however it is
+// made, and made if it has not been.
+func TestNoReloadIsReportedTwice(t *testing.T) {
+	template := func(change func(*corev1.PodTemplateSpec)) any {
+		pod := newApp(web).template()
+		if change != nil {
+			change(&pod)
+		}
+		raw, err := json.Marshal(pod)
+		require.NoError(t, err)
+		object := map[string]any{}
+		require.NoError(t, json.Unmarshal(raw, &object))
+		return object
+	}
+	object := func(of reloader.WorkloadKind, name string, spec map[string]any) *map[string]any {
+		return &map[string]any{
+			"apiVersion": kindOf(t, reloader.Workload{Kind: of}).Resource.GroupVersion().String(), "kind": string(of), "spec": spec,
+			"metadata": map[string]any{
+				"namespace": "shop", "name": name, "uid": name, "generation": 1, "resourceVersion": "10", "annotations": map[string]any{keys.Auto: "true"},
+			},
+		}
+	}
+	plain := map[string]any{"template": template(nil)}
+	full := map[kind.Strategy]string{kind.EnvVars: "STAKATER_", kind.Annotations: "CONFIGMAP"}
+	borrowed := map[string]any{"workloadRef": map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "name": "lender"}}
+	twice := map[string]any{"template": template(func(p *corev1.PodTemplateSpec) {
+		p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "A", Value: "1"}, {Name: "A", Value: "2"}}
+	})}
+	tests := map[string]struct {
+		of         reloader.WorkloadKind
+		spec       map[string]any
+		strategies []kind.Strategy
+		// full is true if its annotations leave no room for names.
+		full bool
+	}{
+		"a Deployment":                           {of: reloader.Deployment, spec: plain},
+		"a Deployment, full":                     {of: reloader.Deployment, spec: plain, full: true},
+		"a StatefulSet":                          {of: reloader.StatefulSet, spec: plain},
+		"a StatefulSet, full":                    {of: reloader.StatefulSet, spec: plain, full: true},
+		"a DaemonSet":                            {of: reloader.DaemonSet, spec: plain},
+		"a Deployment with a name that is twice": {of: reloader.Deployment, spec: twice, strategies: []kind.Strategy{kind.Annotations}},
+		"a DeploymentConfig":                     {of: reloader.DeploymentConfig, spec: plain, strategies: []kind.Strategy{kind.Annotations}},
+		"a DeploymentConfig, full":               {of: reloader.DeploymentConfig, spec: plain, strategies: []kind.Strategy{kind.Annotations}, full: true},
+		"a Rollout":                              {of: reloader.Rollout, spec: plain, strategies: []kind.Strategy{kind.Annotations}},
+		"a Rollout, full":                        {of: reloader.Rollout, spec: plain, strategies: []kind.Strategy{kind.Annotations}, full: true},
+		"a Rollout that borrows its template":    {of: reloader.Rollout, spec: borrowed},
+		"a Rollout that borrows from a full one": {of: reloader.Rollout, spec: borrowed, full: true},
+	}
+	for name, tc := range tests {
+		if tc.strategies == nil {
+			tc.strategies = []kind.Strategy{kind.EnvVars, kind.Annotations}
+		}
+		for _, strategy := range tc.strategies {
+			t.Run(name+", "+string(strategy), func(t *testing.T) {
+				w := reloader.Workload{Kind: tc.of, Namespace: "shop", Name: "web"}
+				it, lender := object(tc.of, "web", tc.spec), object(reloader.Deployment, "lender", plain)
+				all := []*map[string]any{it}
+				carries := it
+				if tc.spec["workloadRef"] != nil {
+					all, carries = append(all, lender), lender
+				}
+				server := served(t, all...)
+				if tc.full {
+					server.config.Transport = &narrow{RoundTripper: server.config.Transport, names: full[strategy]}
+				}
+				var before *Engine
+				next := func() (*Engine, *told) {
+					r := new(told)
+					e := newTestEngine(t, server.config, r)
+					e.strategy = strategy
+					if before != nil {
+						e.key, e.seals = before.key, before.seals
+					}
+					e.intake.observe(w, metaIn(t, *it), moment{})
+					require.NoError(t, resolveQueued(t, e))
+					require.Equal(t, []reloader.Source{settings}, e.index.DependsOn(w))
+					e.ledger.take(settings)
+					dependents := func() []reloader.Workload { return []reloader.Workload{w} }
+					e.ledger.look(settings, written(1, "a"), dependents)
+					dueTo(t, e.ledger, w, written(30, "b"))
+					if before != nil {
+						e.ledger.sources[settings].inherited = true
+					}
+					before, server.requests = e, nil
+					return e, r
+				}
+				e, r := next()
+				require.NoError(t, e.reload(t.Context(), w))
+				require.Len(t, r.reloaded, 1)
+				generation := metaIn(t, *carries).Generation
+				require.Equal(t, int64(2), generation)
+
+				e, r = next()
+				require.NoError(t, e.reload(t.Context(), w))
+				assert.Empty(t, r.reloaded)
+				assert.NotContains(t, methods(server), http.MethodPatch)
+				assert.Equal(t, generation, metaIn(t, *carries).Generation)
+				assert.Empty(t, e.ledger.due(w))
+
+				(*carries)["spec"] = plain
+				e, r = next()
+				require.NoError(t, e.reload(t.Context(), w))
+				assert.Len(t, r.reloaded, 1, "it was not made")
+				assert.Empty(t, e.ledger.due(w))
+			})
+		}
 	}
 }

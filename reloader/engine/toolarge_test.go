@@ -56,6 +56,8 @@ func TestWhatIsTooLarge(t *testing.T) {
 type narrow struct {
 	http.RoundTripper
 	patches int
+	// names is what is refused, too; empty is nothing.
+	names string
 }
 
 func (n *narrow) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -68,7 +70,7 @@ func (n *narrow) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	if len(body) < 400 && !bytes.Contains(body, []byte(`"reloader.stakater.com/index":"`)) {
+	if len(body) < 400 && (n.names == "" || !bytes.Contains(body, []byte(n.names))) && !bytes.Contains(body, []byte(`"reloader.stakater.com/index":"`)) {
 		return n.RoundTripper.RoundTrip(r)
 	}
 	var refused *apierrors.StatusError
