@@ -32,7 +32,14 @@ type call struct {
 	ID       string       `json:"id"`
 	Workload callWorkload `json:"workload"`
 	Sources  []callSource `json:"sources"`
+	// MoreSources is how many have changed besides those in Sources, of which
+	// there are maxCallSources at most.
+	MoreSources int `json:"moreSources,omitempty"`
 }
+
+// maxCallSources bounds the sources of a call: names have up to 253 bytes, so that
+// the body has less than 450 KiB.
+const maxCallSources = 1000
 
 type callWorkload struct {
 	APIVersion string                `json:"apiVersion"`
@@ -144,13 +151,16 @@ func (e *Engine) newCall(r report.Reload, debts []debt, to target) call {
 		UID:        r.UID,
 	}}
 	versions := make([]uint64, len(debts))
+	c.MoreSources = max(len(debts)-maxCallSources, 0)
 	for i, d := range debts {
-		c.Sources = append(c.Sources, callSource{
-			Kind:      d.source.Kind,
-			Namespace: d.source.Namespace,
-			Name:      d.source.Name,
-			Reason:    e.reasonFor(d.source, to),
-		})
+		if i < maxCallSources {
+			c.Sources = append(c.Sources, callSource{
+				Kind:      d.source.Kind,
+				Namespace: d.source.Namespace,
+				Name:      d.source.Name,
+				Reason:    e.reasonFor(d.source, to),
+			})
+		}
 		versions[i] = e.ledger.writtenAt(d.source).version
 	}
 	c.ID = e.seals.call(r, debts, versions)
