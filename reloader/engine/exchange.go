@@ -279,7 +279,7 @@ func (e *Engine) putInPlace(ctx context.Context, x *exchange) (wait time.Duratio
 	case apierrors.IsAlreadyExists(err):
 		// Ours from an answer that was lost, or somebody else was faster.
 		return 0, nil
-	case freedByTheOldOne(err) && since < freeing:
+	case freedByTheOldOne(err) && since.Abs() < freeing:
 		return firstEndPoll, nil
 	case err != nil:
 		return 0, err

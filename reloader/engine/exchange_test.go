@@ -461,25 +461,31 @@ func TestARefusalComesBeforeAnythingHappens(t *testing.T) {
 
 // The controller of quotas takes a moment to see that a Job is gone.
 func TestAQuotaHasAMomentToBeFree(t *testing.T) {
-	y, r := newYard(t), new(told)
-	e := y.process(t, someKey(t), r)
-	require.NoError(t, y.change(t, e))
-	y.run(t, e, 0, 3)
-	full := true
-	y.refuse = func(verb, what string, _ bool) *apierrors.StatusError {
-		if full && verb == http.MethodPost && what == "Job" {
-			return overQuotaBy("1", "1")
-		}
-		return nil
+	for name, by := range map[string]time.Duration{
+		"it has had one": freeing, "the engine before was hours ahead": -2 * time.Hour,
+	} {
+		t.Run(name, func(t *testing.T) {
+			y, r := newYard(t), new(told)
+			e := y.process(t, someKey(t), r)
+			require.NoError(t, y.change(t, e))
+			y.run(t, e, 0, 3)
+			full := true
+			y.refuse = func(verb, what string, _ bool) *apierrors.StatusError {
+				if full && verb == http.MethodPost && what == "Job" {
+					return overQuotaBy("1", "1")
+				}
+				return nil
+			}
+			require.NoError(t, y.step(t, e))
+			assert.Empty(t, r.failed)
+			y.clock.SetTime(y.clock.Now().Add(by))
+			require.Error(t, y.step(t, e))
+			assert.Equal(t, []reloader.Outcome{reloader.OutcomeStalled}, r.failed, "somebody else has taken the room")
+			full = false
+			require.NoError(t, y.step(t, e))
+			y.requireReplaced(t)
+		})
 	}
-	require.NoError(t, y.step(t, e))
-	assert.Empty(t, r.failed)
-	y.clock.SetTime(y.clock.Now().Add(freeing))
-	require.Error(t, y.step(t, e))
-	assert.Equal(t, []reloader.Outcome{reloader.OutcomeStalled}, r.failed, "somebody else has taken the room")
-	full = false
-	require.NoError(t, y.step(t, e))
-	y.requireReplaced(t)
 }
 
 // logged counts the log lines of an engine.
