@@ -10,6 +10,7 @@ import (
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/annotation"
 	"k8s-reloader/reloader/fingerprint"
+	"k8s-reloader/reloader/pattern"
 )
 
 // legacyMarks are what Reloader 1 has left in a pod template: the SHA-1 of the
@@ -45,7 +46,7 @@ func legacyMarksOf(template *corev1.PodTemplateSpec, k annotation.Keys) (marks l
 	}
 	var from struct{ Type, Name, Hash string }
 	text := template.Annotations[k.LastReloadedFrom]
-	if len(text) > maxReloadedFrom || json.Unmarshal([]byte(text), &from) != nil || !fingerprint.IsLegacy(from.Hash) || len(validation.IsDNS1123Subdomain(from.Name)) > 0 {
+	if len(text) > maxReloadedFrom || json.Unmarshal([]byte(text), &from) != nil || !fingerprint.IsLegacy(from.Hash) || !pattern.ValidName(from.Name) {
 		return marks
 	}
 	for _, kind := range reloader.SourceKinds() {

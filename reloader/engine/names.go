@@ -4,6 +4,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"k8s-reloader/reloader/pattern"
 )
 
 // canExist returns a NotFound error for an object whose name, or namespace, the
@@ -12,7 +14,7 @@ import (
 // not become part of a request, and there is nothing to ask the API server for.
 // Every method of client that names an object begins with it.
 func canExist(resource schema.GroupResource, namespace, name string) error {
-	if len(validation.IsDNS1123Subdomain(name)) > 0 || len(validation.IsDNS1123Label(namespace)) > 0 {
+	if !pattern.ValidName(name) || len(validation.IsDNS1123Label(namespace)) > 0 {
 		return apierrors.NewNotFound(resource, name)
 	}
 	return nil

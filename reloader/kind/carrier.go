@@ -20,6 +20,7 @@ import (
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/fingerprint"
+	"k8s-reloader/reloader/pattern"
 )
 
 // CarrierLabel is the one label of a carrier, by which it is watched among all
@@ -244,11 +245,11 @@ func (c *Carrier) unpack() error {
 		}
 	}
 	c.job = new(batchv1.Job)
-	if json.Unmarshal(text, c.job) != nil || c.job.Namespace != c.namespace || !canExist(c.job.Name) {
+	if json.Unmarshal(text, c.job) != nil || c.job.Namespace != c.namespace || !pattern.ValidName(c.job.Name) {
 		return fmt.Errorf("%w: its Job cannot be read", ErrUntrusted)
 	}
 	for _, s := range c.load.Sources {
-		if _, known := reloader.ParseSourceKind(string(s.Kind)); !known || !canExist(s.Name) {
+		if _, known := reloader.ParseSourceKind(string(s.Kind)); !known || !pattern.ValidName(s.Name) {
 			return fmt.Errorf("%w: a source is unknown", ErrUntrusted)
 		}
 	}

@@ -12,10 +12,10 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/utils/ptr"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/pattern"
 )
 
 // jobCarrierAnnotation makes a suspended Job a carrier as engines made them before
@@ -85,19 +85,16 @@ func parseNote(text string) (n note, ok bool) {
 	if len(text) > maxNote || strings.Count(text, "{") > maxObjects || json.Unmarshal([]byte(text), &n) != nil {
 		return note{}, false
 	}
-	if n.UID == "" || !canExist(n.Name) || len(n.Sources) == 0 {
+	if n.UID == "" || !pattern.ValidName(n.Name) || len(n.Sources) == 0 {
 		return note{}, false
 	}
 	for _, s := range n.Sources {
-		if _, known := reloader.ParseSourceKind(string(s.Kind)); !known || !canExist(s.Name) {
+		if _, known := reloader.ParseSourceKind(string(s.Kind)); !known || !pattern.ValidName(s.Name) {
 			return note{}, false
 		}
 	}
 	return n, true
 }
-
-// canExist reports whether the API server takes an object of that name.
-func canExist(name string) bool { return len(validation.IsDNS1123Subdomain(name)) == 0 }
 
 // Workload is the Job that is replaced.
 func (c JobCarrier) Workload() reloader.Workload {
@@ -182,7 +179,7 @@ func takeReloadedFrom(into, from *corev1.PodTemplateSpec, key string) {
 		return
 	}
 	for _, m := range append([]reloadedFrom{marks}, marks.Also...) {
-		if !markForm.MatchString(m.Hash) || !canExist(m.Name) {
+		if !markForm.MatchString(m.Hash) || !pattern.ValidName(m.Name) {
 			return
 		}
 	}

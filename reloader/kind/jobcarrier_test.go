@@ -17,6 +17,7 @@ import (
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/annotation"
+	"k8s-reloader/reloader/pattern"
 )
 
 const (
@@ -74,7 +75,7 @@ func FuzzNote(f *testing.F) {
 		}
 		for _, s := range (JobCarrier{object: new(batchv1.Job), note: n}).Sources() {
 			require.Contains(t, reloader.SourceKinds(), s.Kind)
-			require.True(t, canExist(s.Name))
+			require.True(t, pattern.ValidName(s.Name))
 		}
 		again, err := json.Marshal(n)
 		require.NoError(t, err)

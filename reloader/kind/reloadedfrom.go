@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/pattern"
 )
 
 // reloadedFrom is the value of the last-reloaded-from annotation. The first
@@ -184,5 +185,5 @@ func readReloadedFrom(text string) (entries []reloadedFrom, digest string) {
 func (f reloadedFrom) sound() bool {
 	known := slices.ContainsFunc(reloader.SourceKinds(), func(k reloader.SourceKind) bool { return strings.ToUpper(string(k)) == f.Type })
 	return known && len(f.Hash) <= maxHash && strings.Trim(f.Hash, "abcdefghijklmnopqrstuvwxyz0123456789-") == "" &&
-		len(content.IsDNS1123Subdomain(f.Name)) == 0 && len(content.IsDNS1123Label(f.Namespace)) == 0
+		pattern.ValidName(f.Name) && len(content.IsDNS1123Label(f.Namespace)) == 0
 }

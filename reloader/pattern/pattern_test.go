@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"k8s-reloader/reloader/pattern"
 )
@@ -22,6 +23,7 @@ func TestValidName(t *testing.T) {
 		strings.Repeat("a", 254): false,
 	} {
 		assert.Equal(t, want, pattern.ValidName(name), "%q", name)
+		assert.Equal(t, want, len(validation.IsDNS1123Subdomain(name)) == 0, "%q, to the API server", name)
 	}
 }
 
