@@ -388,6 +388,51 @@ func clockReads(file *ast.File) []string {
 	return found
 }
 
+// TestKindsAreNamedInOnePlace looks for comparisons with one kind of workload. What
+// differs between kinds is a capability of kind.Kind; a kind that is added there must
+// not be missing elsewhere.
+func TestKindsAreNamedInOnePlace(t *testing.T) {
+	allowed := map[string]string{
+		"/reloader/policy/judge.go": "the rules of annotations whose text names a kind: pause-period, rollout-strategy, and what a CronJob hands on",
+	}
+	g := importGraph(t)
+	found := map[string][]string{}
+	for _, path := range g.matching([]string{module + "/reloader/...", module + "/webhook/...", module + "/certs/..."}) {
+		if path == module+"/reloader/kind" {
+			continue
+		}
+		for _, file := range g[path].files {
+			if names := kindsNamed(parse(t, file, nil)); len(names) > 0 {
+				found[strings.TrimPrefix(path, module)+"/"+filepath.Base(file)] = names
+			}
+		}
+	}
+	for name, kinds := range found {
+		assert.Contains(t, allowed, name, "it names %v: make the difference a capability of kind.Kind", kinds)
+	}
+	for name := range allowed {
+		assert.Contains(t, found, name, "the exemption can go")
+	}
+	assert.Equal(t, []string{"Job"}, kindsNamed(parse(t, "made-up.go",
+		`package p; import "k8s-reloader/reloader"; var w = reloader.Workload{Kind: reloader.Job}`)), "the test can fail")
+}
+
+// kindsNamed returns the kinds of workload that a file names by their constants.
+func kindsNamed(file *ast.File) (names []string) {
+	constants := []string{"Deployment", "StatefulSet", "DaemonSet", "CronJob", "Job", "Rollout", "DeploymentConfig"}
+	ast.Inspect(file, func(n ast.Node) bool {
+		selector, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if pkg, ok := selector.X.(*ast.Ident); ok && pkg.Name == "reloader" && slices.Contains(constants, selector.Sel.Name) {
+			names = append(names, selector.Sel.Name)
+		}
+		return true
+	})
+	return names
+}
+
 // TestAnnotationKeysAreWrittenOnce looks for the product's domain in string
 // literals: a key that is not in the table of package annotation would be missing
 // in every list that is made from it.

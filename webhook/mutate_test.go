@@ -75,7 +75,7 @@ func stored(t *testing.T, generation int64, change ...func(*appsv1.Deployment)) 
 
 func hashOf(t *testing.T, d *appsv1.Deployment) string {
 	t.Helper()
-	k, _ := kind.ByName(reloader.Deployment)
+	k, _ := kind.BuiltIn().ByName(reloader.Deployment)
 	hash, err := decoded(t, k, d).TemplateHash(annotation.DefaultKeys())
 	require.NoError(t, err)
 	return hash
@@ -228,7 +228,7 @@ func TestMutateOnUpdate(t *testing.T) {
 				assert.Equal(t, tc.wantGeneration, r.Generation)
 				assert.Equal(t, "uid-1", r.UID)
 				// What the record says is what the object as a whole will get.
-				k, _ := kind.ByName(reloader.Deployment)
+				k, _ := kind.BuiltIn().ByName(reloader.Deployment)
 				assert.Equal(t, k.Generation(decoded(t, k, old), decoded(t, k, got), ""), r.Generation)
 			}
 			assert.Nil(t, h.send(PathMutateWorkload, request{object: got, old: old}).Patch, "mutating twice is mutating once")

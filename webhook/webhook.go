@@ -9,6 +9,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
 )
 
@@ -28,6 +29,8 @@ type Options struct {
 	// Log tells denials and faults, by key and never by content. The zero
 	// Logger is silent.
 	Log logr.Logger
+	// Kinds of workload that are reviewed; default kind.BuiltIn.
+	Kinds kind.Set
 	// Metrics receives the collectors. Nil: nothing is exported.
 	Metrics prometheus.Registerer
 	// MaxBytes bounds the memory of the reviews that are worked on at a time, in
@@ -50,6 +53,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Metrics == nil {
 		o.Metrics = prometheus.NewRegistry()
+	}
+	if o.Kinds.Empty() {
+		o.Kinds = kind.BuiltIn()
 	}
 	if o.MaxBytes == 0 {
 		o.MaxBytes = DefaultMaxBytes
@@ -74,6 +80,7 @@ func (o Options) Validate() error {
 // Webhook answers admission requests. It is safe for concurrent use.
 type Webhook struct {
 	settings policy.Settings
+	kinds    kind.Set
 	mode     policy.Mode
 	log      logr.Logger
 	metrics  *metrics
@@ -94,7 +101,7 @@ func New(o Options) (*Webhook, error) {
 		return nil, err
 	}
 	return &Webhook{
-		settings: o.Settings, mode: o.Mode, log: o.Log, metrics: m,
+		settings: o.Settings, kinds: o.Kinds, mode: o.Mode, log: o.Log, metrics: m,
 		arrivals: newArrivals(o.MaxBytes, o.Knows), relevant: policy.Relevant(o.Settings.Keys),
 	}, nil
 }

@@ -37,7 +37,7 @@ func changes(req admission.Request) bool {
 
 // decode reads the workload of a request.
 func (w *Webhook) decode(req admission.Request) (*admitted, error) {
-	k, ok := kind.ByGroupKind(req.Kind.Group, req.Kind.Kind)
+	k, ok := w.kinds.ByGroupKind(req.Kind.Group, req.Kind.Kind)
 	if !ok {
 		return nil, errKind
 	}

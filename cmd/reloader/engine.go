@@ -219,6 +219,7 @@ func (f *engineFlags) parse() (engine.Options, error) {
 	}
 	return engine.Options{
 		Settings:       settings,
+		Kinds:          kind.BuiltIn(),
 		Scope:          scope,
 		Strategy:       strategy,
 		CoalesceWindow: f.window,

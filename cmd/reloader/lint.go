@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/lint"
 	"k8s-reloader/reloader/policy"
 )
@@ -61,7 +62,7 @@ func (f *lintFlags) run(cmd *cobra.Command, paths []string) error {
 	if f.output != "text" && f.output != "json" {
 		return fmt.Errorf("--output=%s: use text or json", f.output)
 	}
-	report := lint.Run(lint.Options{Settings: settings, Mode: mode}, paths, cmd.InOrStdin())
+	report := lint.Run(lint.Options{Settings: settings, Mode: mode, Kinds: kind.BuiltIn()}, paths, cmd.InOrStdin())
 	if f.output == "json" {
 		err = report.WriteJSON(cmd.OutOrStdout())
 	} else {

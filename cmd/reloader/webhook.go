@@ -19,6 +19,7 @@ import (
 
 	"k8s-reloader/certs"
 	"k8s-reloader/reloader/api"
+	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
 	"k8s-reloader/webhook"
 	"k8s-reloader/webhook/server"
@@ -148,7 +149,7 @@ func (f *webhookFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	hookOptions := webhook.Options{Settings: settings, Mode: mode, Log: log, Metrics: registry}
+	hookOptions := webhook.Options{Settings: settings, Kinds: kind.BuiltIn(), Mode: mode, Log: log, Metrics: registry}
 	if clientCAs != nil {
 		hookOptions.Knows = serve.Knows
 	}

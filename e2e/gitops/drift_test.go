@@ -56,7 +56,7 @@ func manifest(t *testing.T, k reloader.WorkloadKind, namespace string) *unstruct
 	var spec map[string]any
 	require.NoError(t, yaml.Unmarshal([]byte(text), &spec))
 	o := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
-	of, ok := kind.ByName(k)
+	of, ok := kind.BuiltIn().ByName(k)
 	require.True(t, ok)
 	o.SetGroupVersionKind(of.Resource.GroupVersion().WithKind(string(k)))
 	o.SetNamespace(namespace)
@@ -229,7 +229,7 @@ func upgrade(t *testing.T, strategy string, apps map[string]app) {
 		o := read(t, a.manifest)
 		rec, err := record.Decode(o.GetAnnotations()[key])
 		require.NoError(t, err)
-		k, _ := kind.ByName(reloader.WorkloadKind(o.GetKind()))
+		k, _ := kind.BuiltIn().ByName(reloader.WorkloadKind(o.GetKind()))
 		rec.Version, rec.Template, rec.UID, rec.Generation = 1, "digest", string(o.GetUID()), o.GetGeneration()
 		if k.CountsAnnotations() {
 			rec.Generation++

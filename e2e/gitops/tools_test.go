@@ -121,7 +121,7 @@ func (d dryRunner) apply(ctx context.Context, manifest *unstructured.Unstructure
 
 // objects are those of the manifest's kind and namespace.
 func objects(manifest *unstructured.Unstructured) dynamic.ResourceInterface {
-	k, _ := kind.ByName(reloader.WorkloadKind(manifest.GetKind()))
+	k, _ := kind.BuiltIn().ByName(reloader.WorkloadKind(manifest.GetKind()))
 	return dynamic.NewForConfigOrDie(shared.RESTConfig()).Resource(k.Resource).Namespace(manifest.GetNamespace())
 }
 

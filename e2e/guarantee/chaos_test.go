@@ -151,7 +151,7 @@ func (w *world) patchApp(app fixture.App, patch string) {
 
 // on points a request at an app.
 func (w *world) on(app fixture.App, request *rest.Request) *rest.Request {
-	k, ok := kind.ByName(app.Workload().Kind)
+	k, ok := kind.BuiltIn().ByName(app.Workload().Kind)
 	require.True(w.t, ok)
 	return request.Namespace(app.Namespace).Resource(k.Resource.Resource).Name(app.Name)
 }

@@ -79,7 +79,7 @@ func TestWhatPeopleRead(t *testing.T) {
 // resource is how kubectl names a kind.
 func resource(name string) string {
 	lower := strings.ToLower(name)
-	if k, ok := kind.ByName(reloader.WorkloadKind(name)); ok {
+	if k, ok := kind.BuiltIn().ByName(reloader.WorkloadKind(name)); ok {
 		return lower + "." + k.Resource.Group
 	}
 	if name == string(reloader.SecretProviderClass) {

@@ -141,7 +141,7 @@ func requireReload(t *testing.T, w reloader.Workload, of reloader.SourceKind, na
 // patch changes a workload as its owner would.
 func patch(t *testing.T, w reloader.Workload, pt types.PatchType, body string, subresource ...string) {
 	t.Helper()
-	k, ok := kind.ByName(w.Kind)
+	k, ok := kind.BuiltIn().ByName(w.Kind)
 	require.True(t, ok)
 	err := shared.Client().AppsV1().RESTClient().Patch(pt).
 		Namespace(w.Namespace).Resource(k.Resource.Resource).Name(w.Name).SubResource(subresource...).

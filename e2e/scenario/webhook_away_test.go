@@ -199,7 +199,7 @@ func TestARecordThatFitsAndLiesIsCorrected(t *testing.T) {
 	revive := killWebhook(t, r)
 
 	app := newApp(t, ns)
-	k, ok := kind.ByName(reloader.Deployment)
+	k, ok := kind.BuiltIn().ByName(reloader.Deployment)
 	require.True(t, ok)
 	raw, err := json.Marshal(app.Object())
 	require.NoError(t, err)

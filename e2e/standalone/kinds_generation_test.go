@@ -38,7 +38,7 @@ func admitted(t *testing.T, ns string) {
 	url := server.URL + webhook.PathMutateWorkload
 	fail, none := admissionregistrationv1.Fail, admissionregistrationv1.SideEffectClassNone
 	var rules []admissionregistrationv1.RuleWithOperations
-	for _, k := range kind.All() {
+	for _, k := range kind.BuiltIn().All() {
 		rules = append(rules, admissionregistrationv1.RuleWithOperations{
 			Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update},
 			Rule: admissionregistrationv1.Rule{
@@ -172,7 +172,7 @@ func TestRecordsFitEveryKind(t *testing.T) {
 					Namespace: ns, Name: w.name, UID: string(after.GetUID()), Generation: after.GetGeneration(),
 				}, keys())
 				assert.Equal(t, tc.unfit, fits != nil, "%v", fits)
-				k, _ := kind.ByName(w.kind)
+				k, _ := kind.BuiltIn().ByName(w.kind)
 				raw, err := after.MarshalJSON()
 				require.NoError(t, err)
 				m, err := k.Decode(raw)

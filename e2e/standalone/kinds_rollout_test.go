@@ -20,7 +20,7 @@ func healthy(t *testing.T, w workload) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		o := w.read(t)
-		k, _ := kind.ByName(reloader.Rollout)
+		k, _ := kind.BuiltIn().ByName(reloader.Rollout)
 		phase, _, _ := unstructured.NestedString(o.Object, "status", "phase")
 		return phase == "Healthy" && k.Manifest(o).Progress == kind.Healthy
 	}, time.Minute, often)

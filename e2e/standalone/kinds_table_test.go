@@ -192,7 +192,7 @@ type shown map[reloader.WorkloadKind]map[string]*unstructured.Unstructured
 func show(t *testing.T, ns string) shown {
 	t.Helper()
 	all := shown{}
-	for _, k := range kind.All() {
+	for _, k := range kind.BuiltIn().All() {
 		all[k.Name] = map[string]*unstructured.Unstructured{}
 		for _, o := range listed(t, k.Name, ns) {
 			all[k.Name][o.GetName()] = &o

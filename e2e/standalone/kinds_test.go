@@ -40,7 +40,7 @@ func everyKind(t *testing.T) {
 // objects are those of a kind in a namespace, whatever their type.
 func objects(t *testing.T, k reloader.WorkloadKind, ns string) dynamic.ResourceInterface {
 	t.Helper()
-	of, ok := kind.ByName(k)
+	of, ok := kind.BuiltIn().ByName(k)
 	require.True(t, ok)
 	return resources(t, of.Resource, ns)
 }
@@ -88,7 +88,7 @@ func (w workload) template(t *testing.T) map[string]any {
 // object is what the workload is created from.
 func (w workload) object(t *testing.T) *unstructured.Unstructured {
 	t.Helper()
-	k, ok := kind.ByName(w.kind)
+	k, ok := kind.BuiltIn().ByName(w.kind)
 	require.True(t, ok)
 	var spec map[string]any
 	switch template := w.template(t); w.kind {

@@ -19,7 +19,7 @@ import (
 // progressOf is what the status of a workload says, as its controller writes it.
 func progressOf(t *testing.T, w workload) kind.Progress {
 	t.Helper()
-	k, ok := kind.ByName(w.kind)
+	k, ok := kind.BuiltIn().ByName(w.kind)
 	require.True(t, ok)
 	raw, err := w.read(t).MarshalJSON()
 	require.NoError(t, err)

@@ -52,7 +52,7 @@ spec:
 // A kind of workload that is not installed costs one small request in a while.
 // It is followed from when it is installed until it is removed, and again.
 func TestAKindThatIsInstalledLater(t *testing.T) {
-	of, known := kind.ByName(reloader.Rollout)
+	of, known := kind.BuiltIn().ByName(reloader.Rollout)
 	require.True(t, known)
 	ctx := t.Context()
 	alone, err := cluster.Start(ctx, cluster.Options{AuditUsers: []string{restrictedUser}})

@@ -42,7 +42,7 @@ func TestEveryAnnotationThatTakesEffectCountsAsAnEdit(t *testing.T) {
 		restarts            bool
 	}
 	s := policy.Settings{Keys: keys, CSI: true}
-	rollout, ok := kind.ByName(reloader.Rollout)
+	rollout, ok := kind.BuiltIn().ByName(reloader.Rollout)
 	assert.True(t, ok)
 	on := func(annotations map[string]string) (e effect, p *policy.Policy) {
 		e.window, e.hasWindow = policy.Window(annotations, keys)

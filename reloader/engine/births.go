@@ -16,6 +16,7 @@ import (
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/engine/internal/answer"
+	"k8s-reloader/reloader/kind"
 )
 
 // births tell since when workloads have had their present pod template, by what
@@ -25,6 +26,7 @@ import (
 // what was read once is kept until forget. They are safe for concurrent use.
 type births struct {
 	client *client
+	kinds  kind.Set
 	log    logr.Logger
 
 	mu         sync.Mutex // guards everything below
@@ -53,16 +55,17 @@ type birth struct {
 	newest time.Time
 }
 
-func newBirths(c *client, log logr.Logger) *births {
-	return &births{client: c, log: log, registries: map[office]*registry{}}
+func newBirths(c *client, kinds kind.Set, log logr.Logger) *births {
+	return &births{client: c, kinds: kinds, log: log, registries: map[office]*registry{}}
 }
 
 // of returns the birth of the template that w has. It reports false if that
 // cannot be known: the kind keeps no records, they may not be read, or the
 // controller has not made one yet. With an error they cannot be read now.
 func (b *births) of(ctx context.Context, w reloader.Workload, uid types.UID) (of birth, known bool, err error) {
-	resource, ok := keptAs(w.Kind)
-	if !ok {
+	k, _ := b.kinds.ByName(w.Kind)
+	resource := k.Records.Resource
+	if resource == "" {
 		return birth{}, false, nil
 	}
 	at := office{resource, w.Namespace}
@@ -94,22 +97,7 @@ func (b *births) of(ctx context.Context, w reloader.Workload, uid types.UID) (of
 	return found, ok, nil
 }
 
-const (
-	replicaSets         = "replicasets"
-	controllerRevisions = "controllerrevisions"
-)
-
-// keptAs returns the resource in which a kind's controller keeps templates.
-func keptAs(k reloader.WorkloadKind) (resource string, ok bool) {
-	switch k {
-	case reloader.Deployment:
-		return replicaSets, true
-	case reloader.StatefulSet, reloader.DaemonSet:
-		return controllerRevisions, true
-	default:
-		return "", false
-	}
-}
+const controllerRevisions = "controllerrevisions"
 
 // forget drops what was read.
 func (b *births) forget() {

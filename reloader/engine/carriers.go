@@ -157,7 +157,7 @@ func (c *carriers) gone(key reloader.Workload) {
 // carriers have: of the ControllerRevisions of others, of which each StatefulSet
 // and DaemonSet has several, nothing arrives here.
 func (e *Engine) carrierFeeds() (feeds []*feed) {
-	if e.webhook != nil || !e.scope.Workloads(reloader.Job) {
+	if e.webhook != nil || !e.scope.Workloads(kind.Jobs().Name) {
 		return nil
 	}
 	for _, in := range areas(e.scope) {

@@ -358,7 +358,7 @@ func (c *client) tryJob(ctx context.Context, o *batchv1.Job) error {
 }
 
 func (c *client) postJob(ctx context.Context, o *batchv1.Job, options metav1.CreateOptions) (*metav1.PartialObjectMetadata, error) {
-	jobs, _ := kind.ByName(reloader.Job)
+	jobs := kind.Jobs()
 	err := canExist(jobs.Resource.GroupResource(), o.Namespace, o.Name)
 	if err != nil {
 		return nil, fmt.Errorf("create Job %s/%s: %w", o.Namespace, o.Name, err)
@@ -378,7 +378,7 @@ func (c *client) postJob(ctx context.Context, o *batchv1.Job, options metav1.Cre
 // preconditions say. The policy is one of those that end pods at all, which the
 // default for Jobs does not.
 func (c *client) deleteJob(ctx context.Context, w reloader.Workload, policy metav1.DeletionPropagation, only metav1.Preconditions) error {
-	jobs, _ := kind.ByName(reloader.Job)
+	jobs := kind.Jobs()
 	err := canExist(jobs.Resource.GroupResource(), w.Namespace, w.Name)
 	if err != nil {
 		return fmt.Errorf("delete %s: %w", w, err)

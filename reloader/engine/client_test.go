@@ -127,7 +127,7 @@ func TestListsFollowTheContinueTokens(t *testing.T) {
 				}
 			},
 			list: func(c *client, visit func(string)) error {
-				k, _ := kind.ByName(reloader.StatefulSet)
+				k, _ := kind.BuiltIn().ByName(reloader.StatefulSet)
 				return c.workloads(t.Context(), k, area{}, func(m *kind.Manifest) { visit(m.Meta.Name) })
 			},
 			wantPath: "/apis/apps/v1/statefulsets",
@@ -166,7 +166,7 @@ func TestNoRequestIsTriedAgainHere(t *testing.T) {
 		return status, http.Header{"Retry-After": {"3600"}}, body
 	})
 	c, _ := statuses(t, server)
-	k, _ := kind.ByName(reloader.Deployment)
+	k, _ := kind.BuiltIn().ByName(reloader.Deployment)
 	tests := map[string]func(context.Context) error{
 		"a read of metadata": func(ctx context.Context) error {
 			_, err := c.metadataOfOne(ctx, k.Resource, "shop", "web")
@@ -235,7 +235,7 @@ func TestReads(t *testing.T) {
 		require.True(t, apierrors.IsNotFound(err), "no object can have the name %s", name)
 	}
 	assert.Len(t, server.requests, 2)
-	k, _ := kind.ByName(reloader.Deployment)
+	k, _ := kind.BuiltIn().ByName(reloader.Deployment)
 	_, err := c.workload(t.Context(), k, web)
 	require.True(t, apierrors.IsNotFound(err))
 	require.ErrorContains(t, err, "read Deployment shop/web: ")

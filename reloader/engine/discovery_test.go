@@ -390,7 +390,7 @@ func TestAStartTellsWhatItWaitsFor(t *testing.T) {
 // The kinds of Kubernetes itself are there: a start asks nobody.
 func TestWhatEveryClusterHasIsNotAskedFor(t *testing.T) {
 	for _, k := range []reloader.WorkloadKind{reloader.Deployment, reloader.StatefulSet, reloader.DaemonSet} {
-		found, ok := kind.ByName(k)
+		found, ok := kind.BuiltIn().ByName(k)
 		require.True(t, ok)
 		assert.False(t, mayBeMissing(found.Resource), k)
 	}

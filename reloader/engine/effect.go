@@ -116,7 +116,7 @@ func (e *Engine) patch(ctx context.Context, k kind.Kind, w reloader.Workload, c 
 
 // patchLender changes the template that m borrows, where it is.
 func (e *Engine) patchLender(ctx context.Context, m *kind.Manifest, c kind.Change) (effect, error) {
-	k, ok := kind.ByName(m.Lender.Kind)
+	k, ok := e.known.ByName(m.Lender.Kind)
 	if !ok {
 		return effect{why: "its workloadRef names no Deployment"}, nil
 	}
@@ -205,7 +205,7 @@ func (e *Engine) makeWay(ctx context.Context, m *kind.Manifest, run kind.Run) (w
 	if err != nil {
 		return 0, err
 	}
-	jobs, _ := kind.ByName(reloader.Job)
+	jobs := kind.Jobs()
 	for _, w := range owned {
 		job, err := e.client.workload(ctx, jobs, w)
 		switch {
@@ -230,10 +230,10 @@ func (e *Engine) makeWay(ctx context.Context, m *kind.Manifest, run kind.Run) (w
 // its status tells only of those that its schedule has. There are few of them,
 // since its history is limited, among the many that a namespace may have.
 func (e *Engine) jobsOf(ctx context.Context, m *kind.Manifest) (owned []reloader.Workload, err error) {
-	jobs, _ := kind.ByName(reloader.Job)
+	jobs := kind.Jobs()
 	_, err = e.client.metadataOf(ctx, jobs.Resource, area{namespace: m.Meta.Namespace}, "", func(job *metav1.PartialObjectMetadata) {
 		if metav1.IsControlledBy(job, m.Meta) {
-			owned = append(owned, reloader.Workload{Kind: reloader.Job, Namespace: job.Namespace, Name: job.Name})
+			owned = append(owned, reloader.Workload{Kind: jobs.Name, Namespace: job.Namespace, Name: job.Name})
 		}
 	})
 	return owned, err
@@ -251,8 +251,8 @@ const lastPoll = 30 * time.Second
 // startedBefore makes sure that the Job of that name is the one that the same
 // change has started.
 func (e *Engine) startedBefore(ctx context.Context, wanted *batchv1.Job) error {
-	jobs, _ := kind.ByName(reloader.Job)
-	w := reloader.Workload{Kind: reloader.Job, Namespace: wanted.Namespace, Name: wanted.Name}
+	jobs := kind.Jobs()
+	w := reloader.Workload{Kind: jobs.Name, Namespace: wanted.Namespace, Name: wanted.Name}
 	m, err := e.client.workload(ctx, jobs, w)
 	if err != nil {
 		return err
@@ -262,10 +262,6 @@ func (e *Engine) startedBefore(ctx context.Context, wanted *batchv1.Job) error {
 	}
 	return nil
 }
-
-// startsPods reports whether a new template makes pods start anew. A CronJob's
-// is for the next time.
-func startsPods(k reloader.WorkloadKind) bool { return k != reloader.CronJob }
 
 // writtenAt returns when the present content of s came to be, as far as its
 // metadata tell; zero if they do not.

@@ -67,6 +67,7 @@ type Engine struct {
 	arrivals  *arrivals
 	webhook   Webhook // nil to patch
 	leading   func(context.Context)
+	known     kind.Set
 	onReady   func(context.Context)
 
 	checkpoint *checkpoint.Store // nil without
@@ -113,7 +114,7 @@ func New(o Options) (*Engine, error) {
 		ledger:         newLedger(),
 		rivals:         newRivals(o.Clock),
 		attempts:       newAttempts(),
-		births:         newBirths(c, o.Log),
+		births:         newBirths(c, o.Kinds, o.Log),
 		lenders:        newLenders(),
 		pauses:         newPauses(o.Settings.Keys),
 		carriers:       newCarriers(o.Key),
@@ -122,6 +123,7 @@ func New(o Options) (*Engine, error) {
 		arrivals:       newArrivals(o.Metrics),
 		webhook:        o.Webhook,
 		leading:        o.Leading,
+		known:          o.Kinds,
 		onReady:        o.OnReady,
 		rollouts:       newRollouts(o.ConcurrentRollouts, len(o.Scope.Namespaces) != 1, o.Clock),
 		limits:         newLimits(max(0, o.ReloadsPerWorkload), o.ReloadsPerSecond, o.Clock),
@@ -157,7 +159,7 @@ func New(o Options) (*Engine, error) {
 		log:       o.Log,
 		broke:     e.survived,
 	}
-	e.intake = newIntake(o.Settings, o.CoalesceWindow, e.index, e.ledger, e.queues)
+	e.intake = newIntake(o.Settings, o.Kinds, o.CoalesceWindow, e.index, e.ledger, e.queues)
 	if o.Scope.NamespaceSelector != nil {
 		e.intake.selection = &selection{namespaces: map[string]*joining{}}
 	}

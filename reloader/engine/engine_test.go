@@ -217,7 +217,7 @@ func TestOnePassVerifiesEverything(t *testing.T) {
 	a := newApp(web)
 	lists := map[string]any{}
 	server := play(t, func(r request) (int, http.Header, any) { return http.StatusOK, nil, lists[r.path] })
-	for _, k := range kind.All() {
+	for _, k := range kind.BuiltIn().All() {
 		lists[listPath(k)] = map[string]any{"apiVersion": k.Resource.GroupVersion().String(), "kind": string(k.Name) + "List"}
 	}
 	item := a.object()
@@ -306,7 +306,7 @@ func lists(t *testing.T, items *[]app) *script {
 	t.Helper()
 	return play(t, func(r request) (int, http.Header, any) {
 		var of []any
-		for _, k := range kind.All() {
+		for _, k := range kind.BuiltIn().All() {
 			for _, a := range *items {
 				if a.workload.Kind != k.Name {
 					continue
@@ -512,7 +512,7 @@ func TestAListOfWorkloadsThatFailsIsTriedAgain(t *testing.T) {
 
 func kindOf(t *testing.T, w reloader.Workload) kind.Kind {
 	t.Helper()
-	k, ok := kind.ByName(w.Kind)
+	k, ok := kind.BuiltIn().ByName(w.Kind)
 	require.True(t, ok)
 	return k
 }

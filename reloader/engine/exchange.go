@@ -48,7 +48,7 @@ func (e *Engine) carry(ctx context.Context, key reloader.Workload) error {
 		return err
 	}
 	defer cancel()
-	if key.Kind == reloader.Job {
+	if key.Kind == kind.Jobs().Name {
 		return e.adopt(ctx, key)
 	}
 	x, err := e.underWay(ctx, key)
@@ -136,7 +136,7 @@ func (e *Engine) notExchanged(c kind.Carrier, err error) error {
 
 // exchanged is what is reported of an exchange.
 func exchanged(c kind.Carrier) report.Reload {
-	jobs, _ := kind.ByName(reloader.Job)
+	jobs := kind.Jobs()
 	return report.Reload{
 		Workload:   c.Workload(),
 		UID:        c.Replaces(),
@@ -155,7 +155,7 @@ func (e *Engine) exchange(ctx context.Context, x *exchange) (wait time.Duration,
 			return 0, err
 		}
 	}
-	jobs, _ := kind.ByName(reloader.Job)
+	jobs := kind.Jobs()
 	old, err := e.client.workload(ctx, jobs, w)
 	switch {
 	case apierrors.IsNotFound(err):

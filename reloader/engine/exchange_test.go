@@ -195,7 +195,7 @@ func (y *yard) process(t *testing.T, key fingerprint.Key, r Reporter) *Engine {
 // change has the Job reloaded.
 func (y *yard) change(t *testing.T, e *Engine) error {
 	t.Helper()
-	k, _ := kind.ByName(reloader.Job)
+	k := kind.Jobs()
 	w := reloader.Workload{Kind: reloader.Job, Namespace: "shop", Name: "migrate"}
 	_, err := e.carryOut(t.Context(), k, w, kind.Change{
 		UID: "old", Keys: keys, Strategy: kind.EnvVars,
@@ -558,7 +558,7 @@ func TestAJobThatIsTooLargeIsNamed(t *testing.T) {
 // what the one knows to which its event has brought it.
 func TestWhatIsKnownOfACarrierGoesOnlyForward(t *testing.T) {
 	key := someKey(t)
-	k, _ := kind.ByName(reloader.Job)
+	k := kind.Jobs()
 	o := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "migrate", UID: "old"}}
 	made, err := kind.NewCarrier(key, k.Manifest(o), []reloader.Source{settings}, o, kind.Held)
 	require.NoError(t, err)
@@ -582,7 +582,7 @@ func TestWhatIsKnownOfACarrierGoesOnlyForward(t *testing.T) {
 func TestJobsThatArePackedWellTakeLittleMemory(t *testing.T) {
 	key := someKey(t)
 	c := newCarriers(key)
-	k, _ := kind.ByName(reloader.Job)
+	k := kind.Jobs()
 	env := make([]corev1.EnvVar, 100_000)
 	for i := range env {
 		env[i].Name = "a"
@@ -625,7 +625,7 @@ func TestCarriersTakeABoundedAmountOfMemory(t *testing.T) {
 	key := someKey(t)
 	c := newCarriers(key)
 	carrier := func(namespace string, i int) kind.Carrier {
-		k, _ := kind.ByName(reloader.Job)
+		k := kind.Jobs()
 		o := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("job-%d", i), UID: types.UID(fmt.Sprint(i))}}
 		o.Spec.Template.Spec.Containers = []corev1.Container{{Name: "a", Args: []string{strings.Repeat("a", 400<<10)}}}
 		made, err := kind.NewCarrier(key, k.Manifest(o), []reloader.Source{settings}, o, kind.Held)

@@ -7,7 +7,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/report"
 )
 
@@ -34,7 +33,7 @@ func (in *intake) faultsOf(w reloader.Workload) (types.UID, []reloader.Problem) 
 
 // tellFaults handles one key of the queue of faults. Only a leader comes here.
 func (e *Engine) tellFaults(_ context.Context, w reloader.Workload) error {
-	k, ok := kind.ByName(w.Kind)
+	k, ok := e.known.ByName(w.Kind)
 	uid, faults := e.intake.faultsOf(w)
 	if !ok || len(faults) == 0 {
 		return nil

@@ -13,7 +13,7 @@ import (
 
 // kinds returns the kinds of workload that are watched.
 func (e *Engine) kinds() []kind.Kind {
-	return slices.DeleteFunc(kind.All(), func(k kind.Kind) bool { return !e.scope.Workloads(k.Name) })
+	return slices.DeleteFunc(e.known.All(), func(k kind.Kind) bool { return !e.scope.Workloads(k.Name) })
 }
 
 // watch runs the feeds and returns when all are settled, or false when ctx is

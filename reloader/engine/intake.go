@@ -28,6 +28,7 @@ type intake struct {
 	index    *index.Index
 	ledger   *ledger
 	queues   *queues
+	kinds    kind.Set
 	seed     maphash.Seed
 	// parse works out what annotations say. It is called under no lock.
 	parse  func(reloader.WorkloadKind, annotationSet, policy.Settings) parsed
@@ -91,7 +92,7 @@ type tracked struct {
 	legacy legacyMarks
 }
 
-func newIntake(s policy.Settings, window time.Duration, x *index.Index, l *ledger, q *queues) *intake {
+func newIntake(s policy.Settings, kinds kind.Set, window time.Duration, x *index.Index, l *ledger, q *queues) *intake {
 	return &intake{
 		settings:  s,
 		window:    window,
@@ -100,6 +101,7 @@ func newIntake(s policy.Settings, window time.Duration, x *index.Index, l *ledge
 		queues:    q,
 		seed:      maphash.MakeSeed(),
 		parse:     parseAnnotations,
+		kinds:     kinds,
 		edited:    s.Keys.On(annotation.Workload),
 		workloads: map[reloader.Workload]*tracked{},
 	}
@@ -304,7 +306,7 @@ func (in *intake) admit(w reloader.Workload, t *tracked, says parsed, rec record
 		in.ledger.late(w, t.late)
 		t.late = moment{}
 	}
-	if restarted && t.since != (moment{}) && startsPods(w.Kind) {
+	if restarted && t.since != (moment{}) && in.startsPods(w.Kind) {
 		in.ledger.refresh(w, t.since)
 	}
 	before := in.index.DependsOn(w)
@@ -325,6 +327,12 @@ func (in *intake) admit(w reloader.Workload, t *tracked, says parsed, rec record
 	if len(in.ledger.due(w)) > 0 {
 		in.queues.reload(w, in.windowOf(t))
 	}
+}
+
+// startsPods reports whether a new template of such a workload starts pods.
+func (in *intake) startsPods(of reloader.WorkloadKind) bool {
+	k, ok := in.kinds.ByName(of)
+	return ok && k.StartsPods
 }
 
 // reload has w reloaded when its coalescing window ends.

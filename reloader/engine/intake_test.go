@@ -95,7 +95,7 @@ func (a app) manifest(t *testing.T) *kind.Manifest {
 // readAs is a workload as the engine reads it.
 func readAs(t *testing.T, of reloader.WorkloadKind, object any) *kind.Manifest {
 	t.Helper()
-	k, ok := kind.ByName(of)
+	k, ok := kind.BuiltIn().ByName(of)
 	require.True(t, ok)
 	raw, err := json.Marshal(object)
 	require.NoError(t, err)
@@ -141,7 +141,7 @@ func newTestIntake(t *testing.T) *intake {
 	s := policy.Settings{Keys: keys}
 	q := newQueues(clock.RealClock{}, nil)
 	t.Cleanup(q.shutDown)
-	return newIntake(s, 0, index.New(s), newLedger(), q)
+	return newIntake(s, kind.BuiltIn(), 0, index.New(s), newLedger(), q)
 }
 
 // drain takes what is in a queue.

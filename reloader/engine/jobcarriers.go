@@ -24,16 +24,16 @@ const runOrDelete = "delete it, or set spec.suspend to false to run it"
 
 // carries reports whether an event is one of a Job carrier, which is no workload.
 func (e *Engine) carries(w reloader.Workload, meta metav1.Object) bool {
-	if w.Kind != reloader.Job || !kind.IsJobCarrier(meta) {
+	if w.Kind != kind.Jobs().Name || !kind.IsJobCarrier(meta) {
 		return false
 	}
-	e.carrierSeen(reloader.Job, meta)
+	e.carrierSeen(w.Kind, meta)
 	return true
 }
 
 // adopt takes over a Job carrier.
 func (e *Engine) adopt(ctx context.Context, key reloader.Workload) error {
-	jobs, _ := kind.ByName(reloader.Job)
+	jobs := kind.Jobs()
 	m, err := e.client.workload(ctx, jobs, key)
 	switch {
 	case apierrors.IsNotFound(err):

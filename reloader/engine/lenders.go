@@ -129,7 +129,7 @@ func (l *lenders) newer(w reloader.Workload, read loan) (moment, bool) {
 // is none that is known, has an empty template.
 func (e *Engine) complete(ctx context.Context, m *kind.Manifest) (loan, error) {
 	read := loan{told: e.lenders.borrow(m.Workload(), m.Lender)}
-	k, ok := kind.ByName(m.Lender.Kind)
+	k, ok := e.known.ByName(m.Lender.Kind)
 	if !m.Borrows || !ok {
 		return read, nil
 	}

@@ -62,7 +62,7 @@ func lending(t *testing.T, lender **app, during *func()) *Engine {
 		"spec":     map[string]any{"workloadRef": map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}},
 	}
 	all := map[string]any{"/apis/argoproj.io/v1alpha1/namespaces/shop/rollouts/rolls": rolls}
-	for _, k := range kind.All() {
+	for _, k := range kind.BuiltIn().All() {
 		list := map[string]any{"apiVersion": k.Resource.GroupVersion().String(), "kind": string(k.Name) + "List"}
 		if k.Name == reloader.Rollout {
 			list["items"] = []any{rolls}
@@ -241,7 +241,7 @@ func TestWhoWasFasterIsNoFailure(t *testing.T) {
 }
 
 func TestOnlyACronJobsTemplateIsForLater(t *testing.T) {
-	for _, k := range kind.All() {
-		assert.Equal(t, k.Name != reloader.CronJob, startsPods(k.Name), k.Name)
+	for _, k := range kind.BuiltIn().All() {
+		assert.Equal(t, k.Name != reloader.CronJob, k.StartsPods, k.Name)
 	}
 }

@@ -121,7 +121,7 @@ func TestWhatLeavesTellsNothingOfEqualContent(t *testing.T) {
 					marks := e.marks(debts, to)
 					require.Equal(t, marks, e.marks(debts, to), "the same change leaves the same")
 					c := kind.Change{Keys: keys, Strategy: kind.Annotations, Marks: marks}
-					k, _ := kind.ByName(reloader.Deployment)
+					k, _ := kind.BuiltIn().ByName(reloader.Deployment)
 					patch, err := k.Patch(c, nil)
 					require.NoError(t, err)
 					r := report.Reload{Workload: web, UID: "first"}

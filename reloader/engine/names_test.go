@@ -50,12 +50,12 @@ var namers = map[string]func(ctx context.Context, c *client, namespace, name str
 		return c.source(ctx, reloader.Source{Kind: reloader.Secret, Namespace: namespace, Name: name}, nil)
 	},
 	"workload": func(ctx context.Context, c *client, namespace, name string) error {
-		k, _ := kind.ByName(reloader.StatefulSet)
+		k, _ := kind.BuiltIn().ByName(reloader.StatefulSet)
 		_, err := c.workload(ctx, k, reloader.Workload{Kind: k.Name, Namespace: namespace, Name: name})
 		return err
 	},
 	"workload, a custom resource": func(ctx context.Context, c *client, namespace, name string) error {
-		k, _ := kind.ByName(reloader.Rollout)
+		k, _ := kind.BuiltIn().ByName(reloader.Rollout)
 		_, err := c.workload(ctx, k, reloader.Workload{Kind: k.Name, Namespace: namespace, Name: name})
 		return err
 	},
@@ -64,7 +64,7 @@ var namers = map[string]func(ctx context.Context, c *client, namespace, name str
 		return err
 	},
 	"patch": func(ctx context.Context, c *client, namespace, name string) error {
-		k, _ := kind.ByName(reloader.Rollout)
+		k, _ := kind.BuiltIn().ByName(reloader.Rollout)
 		_, err := c.patch(ctx, k, reloader.Workload{Kind: k.Name, Namespace: namespace, Name: name}, types.MergePatchType, []byte("{}"))
 		return err
 	},
@@ -77,7 +77,7 @@ var namers = map[string]func(ctx context.Context, c *client, namespace, name str
 		return c.deleteJob(ctx, w, metav1.DeletePropagationBackground, metav1.Preconditions{})
 	},
 	"metadataOfOne": func(ctx context.Context, c *client, namespace, name string) error {
-		k, _ := kind.ByName(reloader.CronJob)
+		k, _ := kind.BuiltIn().ByName(reloader.CronJob)
 		_, err := c.metadataOfOne(ctx, k.Resource, namespace, name)
 		return err
 	},

@@ -27,6 +27,8 @@ type Options struct {
 	Key fingerprint.Key
 	// Settings take part in every decision.
 	Settings policy.Settings
+	// Kinds of workload; default kind.BuiltIn.
+	Kinds kind.Set
 	// Scope is what is watched; default everything.
 	Scope scope.Scope
 	// LookInterval is the time, more or less, between two looks at what could
@@ -110,6 +112,9 @@ const (
 )
 
 func (o Options) withDefaults() Options {
+	if o.Kinds.Empty() {
+		o.Kinds = kind.BuiltIn()
+	}
 	if o.Strategy == "" {
 		o.Strategy = kind.EnvVars
 	}

@@ -47,7 +47,7 @@ const (
 
 // pauseSeen handles the event of a workload, as far as its pause goes.
 func (e *Engine) pauseSeen(w reloader.Workload, meta metav1.Object) {
-	if w.Kind != reloader.Deployment || e.webhook != nil || !e.pauses.seen(w, meta) {
+	if k, _ := e.known.ByName(w.Kind); !k.Pausable || e.webhook != nil || !e.pauses.seen(w, meta) {
 		return
 	}
 	e.metrics.Paused(e.pauses.count())
@@ -125,7 +125,7 @@ func (e *Engine) writePause(ctx context.Context, w reloader.Workload, d *appsv1.
 	if change == nil {
 		return nil
 	}
-	k, ok := kind.ByName(w.Kind)
+	k, ok := e.known.ByName(w.Kind)
 	if !ok {
 		return nil
 	}

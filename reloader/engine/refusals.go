@@ -127,7 +127,7 @@ func (e *Engine) unresolvable(k kind.Kind, w reloader.Workload, err error) error
 // being read, but for those that must not be, or keep failing.
 func (e *Engine) allResolved() bool {
 	return e.intake.allResolvedBut(func(w reloader.Workload) bool {
-		k, ok := kind.ByName(w.Kind)
+		k, ok := e.known.ByName(w.Kind)
 		return ok && e.refusals.holds(refusal{"get", k.Resource.GroupResource(), e.watchedAs(w.Namespace)}) ||
 			e.queues.resolve.backoff.hopeless(w)
 	})

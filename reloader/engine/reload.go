@@ -55,7 +55,7 @@ func (e *Engine) reload(ctx context.Context, w reloader.Workload) error {
 
 // reloadDue does so if something is due, or its pause asks for it.
 func (e *Engine) reloadDue(ctx context.Context, w reloader.Workload) error {
-	k, ok := kind.ByName(w.Kind)
+	k, ok := e.known.ByName(w.Kind)
 	debts := e.ledger.due(w)
 	if _, pauses := e.pauses.of(w); !ok || len(debts) == 0 && !pauses {
 		e.attempts.over(w)
@@ -226,7 +226,7 @@ func stopped(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Can
 func (e *Engine) hold(r report.Reload) time.Duration {
 	w := r.Workload
 	// What is run or replaced is no rollout: it takes no place, and waits for none.
-	if k, ok := kind.ByName(w.Kind); ok && k.Way == kind.ByPatch && !e.rollouts.begin(w) {
+	if k, ok := e.known.ByName(w.Kind); ok && k.Way == kind.ByPatch && !e.rollouts.begin(w) {
 		return rolloutPoll
 	}
 	wait, held := e.limits.admit(w)

@@ -54,7 +54,7 @@ func (e *Engine) isMade(ctx context.Context, k kind.Kind, w reloader.Workload, c
 		return false, err
 	}
 	if m.Borrows {
-		lends, ok := kind.ByName(m.Lender.Kind)
+		lends, ok := e.known.ByName(m.Lender.Kind)
 		if !ok {
 			return false, nil
 		}

@@ -164,7 +164,7 @@ func (e *Engine) ownerGoes(ctx context.Context, w reloader.Workload, owner *meta
 		return false, nil
 	}
 	group, _, _ := strings.Cut(owner.APIVersion, "/")
-	k, ok := kind.ByGroupKind(group, owner.Kind)
+	k, ok := e.known.ByGroupKind(group, owner.Kind)
 	if !ok {
 		return false, nil
 	}

@@ -27,7 +27,7 @@ func (e *Engine) resolve(ctx context.Context, w reloader.Workload) error {
 
 // resolveOpen reads a workload if its references are not known.
 func (e *Engine) resolveOpen(ctx context.Context, w reloader.Workload) error {
-	k, ok := kind.ByName(w.Kind)
+	k, ok := e.known.ByName(w.Kind)
 	if !ok || !e.intake.open(w) {
 		return nil
 	}

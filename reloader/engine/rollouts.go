@@ -173,7 +173,7 @@ func (e *Engine) watchRollouts(ctx context.Context) {
 }
 
 func (e *Engine) hasRolled(ctx context.Context, w reloader.Workload) bool {
-	k, ok := kind.ByName(w.Kind)
+	k, ok := e.known.ByName(w.Kind)
 	if !ok {
 		return true
 	}
@@ -193,7 +193,7 @@ func (e *Engine) hasRolled(ctx context.Context, w reloader.Workload) bool {
 // followsLender reports whether the controller of m has acted on the template that
 // m borrows: a change of that is no new generation of m.
 func (e *Engine) followsLender(ctx context.Context, m *kind.Manifest) bool {
-	k, ok := kind.ByName(m.Lender.Kind)
+	k, ok := e.known.ByName(m.Lender.Kind)
 	if !ok {
 		return true
 	}

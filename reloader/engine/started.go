@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -11,6 +10,7 @@ import (
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/fingerprint"
+	"k8s-reloader/reloader/kind"
 )
 
 // A rotation may overtake a restart that a user has begun: the new pods have
@@ -35,7 +35,7 @@ func (e *Engine) startedWith(ctx context.Context, class reloader.Source) (map[re
 	pods := map[reloader.Workload]podsByTemplate{}
 	_, err := e.client.metadataOf(ctx, corev1.SchemeGroupVersion.WithResource("pods"), area{namespace: class.Namespace}, "", func(pod *metav1.PartialObjectMetadata) {
 		started, reported := reports[pod.Name]
-		w, template := madeBy(pod)
+		w, template := kind.OwnerOf(pod)
 		if !reported || pod.DeletionTimestamp != nil || template == "" {
 			return
 		}
@@ -94,41 +94,4 @@ func (p podsByTemplate) newestStarted() bool {
 		}
 	}
 	return true
-}
-
-// deploymentConfigName is the annotation by which a pod names its
-// DeploymentConfig.
-const deploymentConfigName = "openshift.io/deployment-config.name"
-
-// madeBy returns the workload that a pod belongs to, by its owner, and which
-// template it was made from; empty for kinds that none is known of.
-func madeBy(pod *metav1.PartialObjectMetadata) (w reloader.Workload, template string) {
-	owner := metav1.GetControllerOf(pod)
-	if owner == nil {
-		return reloader.Workload{}, ""
-	}
-	w = reloader.Workload{Namespace: pod.Namespace, Name: owner.Name}
-	switch owner.Kind {
-	case "ReplicaSet":
-		w.Kind, template = reloader.Deployment, pod.Labels["pod-template-hash"]
-		if hash, ok := pod.Labels["rollouts-pod-template-hash"]; ok {
-			w.Kind, template = reloader.Rollout, hash
-		}
-		name, made := strings.CutSuffix(owner.Name, "-"+template)
-		if !made || template == "" {
-			return reloader.Workload{}, ""
-		}
-		w.Name = name
-		return w, template
-	case "StatefulSet":
-		w.Kind = reloader.StatefulSet
-	case "DaemonSet":
-		w.Kind = reloader.DaemonSet
-	case "ReplicationController":
-		w.Kind, w.Name = reloader.DeploymentConfig, pod.Annotations[deploymentConfigName]
-		return w, owner.Name
-	default:
-		return reloader.Workload{}, ""
-	}
-	return w, pod.Labels["controller-revision-hash"]
 }

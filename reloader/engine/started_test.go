@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
 )
 
@@ -222,7 +223,7 @@ func TestWhichWorkloadAPodBelongsTo(t *testing.T) {
 		},
 		"a DeploymentConfig": {
 			owner:       &metav1.OwnerReference{Kind: "ReplicationController", Name: "web-3"},
-			annotations: map[string]string{deploymentConfigName: "web"},
+			annotations: map[string]string{"openshift.io/deployment-config.name": "web"},
 			want:        reloader.Workload{Kind: reloader.DeploymentConfig, Namespace: "shop", Name: "web"}, wantTemplate: "web-3",
 		},
 		"a Job":  {owner: &metav1.OwnerReference{Kind: "Job", Name: "once"}},
@@ -235,7 +236,7 @@ func TestWhichWorkloadAPodBelongsTo(t *testing.T) {
 				tc.owner.Controller = new(true)
 				pod.OwnerReferences = []metav1.OwnerReference{*tc.owner}
 			}
-			w, template := madeBy(pod)
+			w, template := kind.OwnerOf(pod)
 			assert.Equal(t, tc.want, w)
 			assert.Equal(t, tc.wantTemplate, template)
 		})

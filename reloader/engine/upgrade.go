@@ -25,8 +25,8 @@ func (e *Engine) startedInVersion1(ctx context.Context, m *kind.Manifest, c kind
 	if e.upgraded.IsZero() || slices.ContainsFunc(c.Marks, later) {
 		return false, nil
 	}
-	jobs, _ := kind.ByName(reloader.Job)
-	w := reloader.Workload{Kind: reloader.Job, Namespace: m.Meta.Namespace, Name: kind.NameInVersion1(m, c)}
+	jobs := kind.Jobs()
+	w := reloader.Workload{Kind: jobs.Name, Namespace: m.Meta.Namespace, Name: kind.NameInVersion1(m, c)}
 	found, err := e.client.workload(ctx, jobs, w)
 	if apierrors.IsNotFound(err) {
 		return false, nil

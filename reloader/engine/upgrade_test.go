@@ -55,7 +55,7 @@ func TestARunThatVersion1HasStarted(t *testing.T) {
 				UID: o.UID, Keys: keys, Strategy: kind.EnvVars,
 				Marks: []kind.Mark{{Source: settings, Value: "v2-a", Content: "v1-a", Container: "main", Env: "STAKATER_SETTINGS_CONFIGMAP", Written: tc.written}},
 			}
-			k, _ := kind.ByName(reloader.CronJob)
+			k, _ := kind.BuiltIn().ByName(reloader.CronJob)
 			before := "/apis/batch/v1/namespaces/shop/jobs/" + kind.NameInVersion1(k.Manifest(o), c)
 			var created []string
 			asked := false

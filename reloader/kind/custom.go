@@ -24,10 +24,11 @@ const templatePath = "spec.template"
 // manifest what it takes from spec and status.
 func customKind[Spec, Status any](name reloader.WorkloadKind, resource schema.GroupVersionResource, look func(*Manifest, *Spec, *Status)) Kind {
 	return Kind{
-		Name:      name,
-		Resource:  resource,
-		custom:    true,
-		newObject: func() runtime.Object { return new(unstructured.Unstructured) },
+		Name:       name,
+		Resource:   resource,
+		custom:     true,
+		StartsPods: true,
+		newObject:  func() runtime.Object { return new(unstructured.Unstructured) },
 		manifest: func(object runtime.Object) *Manifest {
 			spec, status := new(Spec), new(Status)
 			m := customManifest(name, object, spec, status)

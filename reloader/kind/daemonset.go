@@ -12,6 +12,8 @@ func daemonSet() Kind {
 		Name:             reloader.DaemonSet,
 		Resource:         appsv1.SchemeGroupVersion.WithResource("daemonsets"),
 		annotationsCount: false,
+		StartsPods:       true,
+		Records:          appsv1.SchemeGroupVersion.WithResource("controllerrevisions"),
 		newObject:        func() runtime.Object { return new(appsv1.DaemonSet) },
 		manifest: func(object runtime.Object) *Manifest {
 			o := object.(*appsv1.DaemonSet)

@@ -14,6 +14,9 @@ func deployment() Kind {
 		Name:             reloader.Deployment,
 		Resource:         appsv1.SchemeGroupVersion.WithResource("deployments"),
 		annotationsCount: true,
+		Pausable:         true,
+		StartsPods:       true,
+		Records:          appsv1.SchemeGroupVersion.WithResource("replicasets"),
 		newObject:        func() runtime.Object { return new(appsv1.Deployment) },
 		manifest: func(object runtime.Object) *Manifest {
 			o := object.(*appsv1.Deployment)

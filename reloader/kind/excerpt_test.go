@@ -34,7 +34,7 @@ func excerptOf(t testing.TB, k Kind, m *Manifest) *Manifest {
 
 func TestGeneration(t *testing.T) {
 	same, next := map[reloader.WorkloadKind]int64{}, map[reloader.WorkloadKind]int64{}
-	for _, k := range All() {
+	for _, k := range BuiltIn().All() {
 		same[k.Name], next[k.Name] = 7, 8
 	}
 	deploymentOnly := maps.Clone(same)
@@ -58,14 +58,14 @@ func TestGeneration(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			for _, k := range All() {
+			for _, k := range BuiltIn().All() {
 				updated := excerptOf(t, k, changed(t, k, tc.change))
 				assert.Equal(t, tc.want[k.Name], k.Generation(excerptOf(t, k, k.Manifest(example(t, k))), updated, ""), k.Name)
 				assert.Equal(t, int64(1), k.Generation(nil, updated, ""), k.Name)
 			}
 		})
 	}
-	for _, k := range All() {
+	for _, k := range BuiltIn().All() {
 		assert.Equal(t, k.Name == reloader.Deployment, k.CountsAnnotations(), k.Name)
 	}
 }
@@ -78,7 +78,7 @@ func TestGenerationComparesQuantitiesByTheirValue(t *testing.T) {
 			m.Template.Spec.Containers[0].Env[0].Value = ""
 		}))
 	}
-	for _, k := range All() {
+	for _, k := range BuiltIn().All() {
 		if k.custom {
 			continue // The API server knows no quantities there.
 		}
@@ -88,7 +88,7 @@ func TestGenerationComparesQuantitiesByTheirValue(t *testing.T) {
 }
 
 func TestGenerationWithoutOneAnnotation(t *testing.T) {
-	k, _ := ByName(reloader.Deployment)
+	k, _ := BuiltIn().ByName(reloader.Deployment)
 	with := func(annotations map[string]string) *Manifest {
 		return excerptOf(t, k, changed(t, k, func(m *Manifest) { m.Meta.Annotations = annotations }))
 	}
@@ -116,7 +116,7 @@ func TestGenerationWithoutOneAnnotation(t *testing.T) {
 func relevant(key []byte) bool { return policy.Relevant(annotation.DefaultKeys())(key) }
 
 func TestExcerpts(t *testing.T) {
-	for _, k := range All() {
+	for _, k := range BuiltIn().All() {
 		t.Run(string(k.Name), func(t *testing.T) {
 			m := changed(t, k, func(m *Manifest) {
 				m.Meta.Annotations = map[string]string{"example.com/large": strings.Repeat("x", 1<<20), "reloader.stakater.com/auto": "true"}
@@ -180,7 +180,7 @@ func TestExcerptsAreBounded(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			for _, k := range All() {
+			for _, k := range BuiltIn().All() {
 				m, err := k.Excerpt([]byte(typed(k, inTemplate(tc.spec))), relevant)
 				if tc.want == nil {
 					require.NoError(t, err, k.Name)
@@ -195,7 +195,7 @@ func TestExcerptsAreBounded(t *testing.T) {
 		})
 	}
 	t.Run("annotations", func(t *testing.T) {
-		k, _ := ByName(reloader.Deployment)
+		k, _ := BuiltIn().ByName(reloader.Deployment)
 		raw := `{"metadata":{"annotations":{` + many(100_000, `"reloader.stakater.com/a":"b"`) + `}}}`
 		_, err := k.Excerpt([]byte(raw), relevant)
 		require.ErrorIs(t, err, excerpt.ErrTooMuch)
@@ -207,7 +207,7 @@ func TestExcerptsAreBounded(t *testing.T) {
 // FuzzExcerpt holds an excerpt against all of the object: what the API server
 // reads in it has the references that we find.
 func FuzzExcerpt(f *testing.F) {
-	for _, k := range All() {
+	for _, k := range BuiltIn().All() {
 		raw, err := json.Marshal(example(f, k))
 		require.NoError(f, err)
 		f.Add(raw)
@@ -220,7 +220,7 @@ func FuzzExcerpt(f *testing.F) {
 	f.Add([]byte(`{"spec":{"template":{"spec":{"containers":[{"name":"a","volumeMounts":[{}]}],"volumes":[{"azureFile":{"secretName":"s"}}]}}}}`))
 	f.Add([]byte(`{"metadata":null,"spec":{"template":{"spec":{"containers":[null,{},{"\u006eame":"a"}]}}}}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		for _, k := range All() {
+		for _, k := range BuiltIn().All() {
 			taken, err := k.Excerpt(raw, relevant)
 			if err != nil {
 				assert.Less(t, len(err.Error()), 300)

@@ -15,10 +15,11 @@ import (
 
 func job() Kind {
 	return Kind{
-		Name:      reloader.Job,
-		Resource:  batchv1.SchemeGroupVersion.WithResource("jobs"),
-		Way:       ByReplacement,
-		newObject: func() runtime.Object { return new(batchv1.Job) },
+		Name:       reloader.Job,
+		Resource:   batchv1.SchemeGroupVersion.WithResource("jobs"),
+		Way:        ByReplacement,
+		StartsPods: true,
+		newObject:  func() runtime.Object { return new(batchv1.Job) },
 		manifest: func(object runtime.Object) *Manifest {
 			o := object.(*batchv1.Job)
 			return &Manifest{

@@ -55,6 +55,15 @@ type Kind struct {
 	Resource schema.GroupVersionResource
 	// Way is how a workload of this kind is reloaded.
 	Way Way
+	// Pausable is true if a workload has spec.paused, so that a pause period can
+	// limit how often it rolls.
+	Pausable bool
+	// StartsPods is true if a new pod template starts pods at once. That of a
+	// CronJob is for its next run.
+	StartsPods bool
+	// Records is the resource in which the controller keeps the templates that a
+	// workload has had; empty if it keeps none.
+	Records schema.GroupVersionResource
 
 	// annotationsCount is true if a change of annotations alone raises the
 	// generation.
@@ -69,31 +78,6 @@ type Kind struct {
 	newObject func() runtime.Object
 	// manifest looks into an object made by newObject.
 	manifest func(runtime.Object) *Manifest
-}
-
-// All returns every workload kind, in a fixed order.
-func All() []Kind {
-	return []Kind{deployment(), statefulSet(), daemonSet(), cronJob(), job(), rollout(), deploymentConfig()}
-}
-
-// ByName returns the kind with that name.
-func ByName(name reloader.WorkloadKind) (Kind, bool) {
-	for _, k := range All() {
-		if k.Name == name {
-			return k, true
-		}
-	}
-	return Kind{}, false
-}
-
-// ByGroupKind returns the kind with that API group and kind, whatever the
-// version.
-func ByGroupKind(group, name string) (Kind, bool) {
-	k, ok := ByName(reloader.WorkloadKind(name))
-	if !ok || k.Resource.Group != group {
-		return Kind{}, false
-	}
-	return k, true
 }
 
 // NewObject returns an empty object of the kind, to decode into.

@@ -76,24 +76,24 @@ func changed(t testing.TB, k Kind, change func(*Manifest)) *Manifest {
 }
 
 func TestLookUps(t *testing.T) {
-	for _, k := range All() {
-		got, ok := ByName(k.Name)
+	for _, k := range BuiltIn().All() {
+		got, ok := BuiltIn().ByName(k.Name)
 		require.True(t, ok)
 		assert.Equal(t, k.Resource, got.Resource)
-		got, ok = ByGroupKind(k.Resource.Group, string(k.Name))
+		got, ok = BuiltIn().ByGroupKind(k.Resource.Group, string(k.Name))
 		require.True(t, ok)
 		assert.Equal(t, k.Resource, got.Resource)
-		_, ok = ByGroupKind("extensions", string(k.Name))
+		_, ok = BuiltIn().ByGroupKind("extensions", string(k.Name))
 		assert.False(t, ok)
 	}
-	_, ok := ByName("Pod")
+	_, ok := BuiltIn().ByName("Pod")
 	assert.False(t, ok)
-	_, ok = ByGroupKind("apps", "ReplicaSet")
+	_, ok = BuiltIn().ByGroupKind("apps", "ReplicaSet")
 	assert.False(t, ok)
 }
 
 func TestManifests(t *testing.T) {
-	for _, k := range All() {
+	for _, k := range BuiltIn().All() {
 		t.Run(string(k.Name), func(t *testing.T) {
 			m := k.Manifest(example(t, k))
 			assert.Equal(t, reloader.Workload{Kind: k.Name, Namespace: "shop", Name: "web"}, m.Workload())
@@ -128,7 +128,7 @@ func TestOnDelete(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			k, ok := ByName(tc.kind)
+			k, ok := BuiltIn().ByName(tc.kind)
 			require.True(t, ok)
 			m, err := k.Decode([]byte(tc.raw))
 			require.NoError(t, err)
@@ -155,7 +155,7 @@ func TestADecodingErrorQuotesNothing(t *testing.T) {
 	}
 	for name, raw := range tests {
 		t.Run(name, func(t *testing.T) {
-			for _, k := range All() {
+			for _, k := range BuiltIn().All() {
 				_, err := k.Decode([]byte(typed(k, raw)))
 				if k.custom && name == "a huge number" {
 					continue // the API server's schema is what keeps it out
@@ -190,7 +190,7 @@ func typed(k Kind, raw string) string {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, k := range All() {
+	for _, k := range BuiltIn().All() {
 		raw, err := json.Marshal(example(f, k))
 		require.NoError(f, err)
 		f.Add(raw)
@@ -198,7 +198,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte("null"))
 	f.Add([]byte(`{"metadata":{"creationTimestamp":5}}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		for _, k := range All() {
+		for _, k := range BuiltIn().All() {
 			m, err := k.Decode(raw)
 			if err != nil {
 				assert.NotContains(t, err.Error(), "\n")

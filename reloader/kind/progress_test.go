@@ -92,7 +92,7 @@ func TestProgress(t *testing.T) {
 			"a change triggers one":      {`{"metadata":{"generation":2},"spec":{"replicas":1,"triggers":[{"type":"ImageChange"},{"type":"ConfigChange"}]},"status":{"observedGeneration":2,"replicas":1}}`, Rolling},
 		},
 	}
-	for _, k := range All() {
+	for _, k := range BuiltIn().All() {
 		rows, ok := tests[k.Name]
 		assert.True(t, ok, "no rows for %s", k.Name)
 		for name, tc := range rows {

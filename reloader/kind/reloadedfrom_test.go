@@ -162,7 +162,7 @@ func FuzzPatch(f *testing.F) {
 	f.Add(`{"metadata":null,"spec":{"workloadRef":{"apiVersion":"apps/v1","kind":"Deployment","name":"../x"}},"status":3}`)
 	f.Add(`{"metadata":{"annotations":{"reloader.stakater.com/last-reloaded-from":"{\"also\":[{}]}"}},"spec":{"jobTemplate":{"spec":{"template":{"spec":{"containers":[{"name":"a"}]}}}}}}`)
 	f.Fuzz(func(t *testing.T, raw string) {
-		for _, k := range All() {
+		for _, k := range BuiltIn().All() {
 			m, err := k.Decode([]byte(raw))
 			if err != nil {
 				continue

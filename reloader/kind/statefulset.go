@@ -13,6 +13,8 @@ func statefulSet() Kind {
 		Name:             reloader.StatefulSet,
 		Resource:         appsv1.SchemeGroupVersion.WithResource("statefulsets"),
 		annotationsCount: false,
+		StartsPods:       true,
+		Records:          appsv1.SchemeGroupVersion.WithResource("controllerrevisions"),
 		newObject:        func() runtime.Object { return new(appsv1.StatefulSet) },
 		manifest: func(object runtime.Object) *Manifest {
 			o := object.(*appsv1.StatefulSet)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 
+	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/review"
 )
@@ -20,6 +21,8 @@ type Options struct {
 	// Mode is the admission mode, which decides what counts as denied. With
 	// policy.ModeOff only what cannot be read is reported.
 	Mode policy.Mode
+	// Kinds of workload that are judged.
+	Kinds kind.Set
 }
 
 // Run lints files, directories and, for the path "-", stdin. What cannot be read
@@ -66,7 +69,7 @@ func (l *linter) object(at Position, raw []byte) {
 	if !grouped {
 		group = ""
 	}
-	problems, err := review.Object(group, h.Kind, raw, l.Settings)
+	problems, err := review.Object(l.Kinds, group, h.Kind, raw, l.Settings)
 	switch {
 	case errors.Is(err, review.ErrKind):
 		return

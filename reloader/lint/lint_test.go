@@ -10,12 +10,13 @@ import (
 
 	"k8s-reloader/e2e/fixture"
 	"k8s-reloader/reloader/annotation"
+	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/lint"
 	"k8s-reloader/reloader/policy"
 )
 
 func options() lint.Options {
-	return lint.Options{Settings: policy.Settings{Keys: annotation.DefaultKeys()}, Mode: policy.ModeDefault}
+	return lint.Options{Settings: policy.Settings{Keys: annotation.DefaultKeys()}, Mode: policy.ModeDefault, Kinds: kind.BuiltIn()}
 }
 
 func TestRun(t *testing.T) {

@@ -75,11 +75,11 @@ func SourceKind(group, name string) (reloader.SourceKind, bool) {
 
 // Object judges the JSON of an object of any kind. The error is ErrKind for
 // kinds that are not judged, and never quotes the input.
-func Object(group, name string, raw []byte, s policy.Settings) ([]reloader.Problem, error) {
+func Object(kinds kind.Set, group, name string, raw []byte, s policy.Settings) ([]reloader.Problem, error) {
 	if source, ok := SourceKind(group, name); ok {
 		return Source(source, raw, s)
 	}
-	k, ok := kind.ByGroupKind(group, name)
+	k, ok := kinds.ByGroupKind(group, name)
 	if !ok {
 		return nil, ErrKind
 	}

@@ -8,6 +8,7 @@ import (
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/annotation"
+	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/review"
 )
@@ -35,7 +36,7 @@ func TestObject(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			problems, err := review.Object(tc.group, tc.kind, []byte(tc.raw), policy.Settings{Keys: annotation.DefaultKeys()})
+			problems, err := review.Object(kind.BuiltIn(), tc.group, tc.kind, []byte(tc.raw), policy.Settings{Keys: annotation.DefaultKeys()})
 			if tc.wantErr != "" {
 				require.EqualError(t, err, tc.wantErr)
 				return
