@@ -13,10 +13,9 @@ import (
 	"k8s-reloader/webhook/room"
 )
 
-// What a review is charged, in bytes of memory: for being there, for each byte
-// of the buffer that it arrives in (twice, since a buffer that grows is copied),
-// and for the work on it: what is taken of it and what that is decoded into,
-// which is bounded however large it is.
+// The memory that a review is charged, in bytes: a fixed amount, an amount per byte
+// of its buffer (twice, since a growing buffer is copied), and an amount for the
+// excerpt and the objects decoded from it, which has an upper bound.
 const (
 	charge        = 32 << 10
 	chargePerByte = 2
@@ -25,10 +24,10 @@ const (
 	firstBuffer   = 16 << 10
 )
 
-// DefaultMaxBytes bounds the memory of the reviews that are worked on at a time:
-// two of the largest, or some two dozen of usual size, of which each takes well
-// under a millisecond. Most of what the chart's pods may have is left to the
-// garbage collector and to connections.
+// DefaultMaxBytes bounds the memory of concurrent reviews. It is enough for two of
+// the largest, or for about two dozen of usual size, each of which takes well under
+// a millisecond. Most of the memory limit in the chart is left to the garbage
+// collector and to connections.
 const DefaultMaxBytes = 48 << 20
 
 // minBytes is what the largest review needs.

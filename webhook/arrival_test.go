@@ -99,7 +99,7 @@ func TestRequestsThatAreNoReviews(t *testing.T) {
 			assert.NotContains(t, string(text), planted)
 			assert.InDelta(t, 1, h.answers("validate-source", answerFailedOpen), 0)
 			assert.InDelta(t, 1, h.failures("validate-source", causeUnreadable), 0)
-			assert.Contains(t, h.logged(), "Admission review not taken")
+			assert.Contains(t, h.logged(), "admission review refused")
 			assert.NotContains(t, h.logged(), planted)
 		})
 	}

@@ -1,26 +1,25 @@
-// Package webhook is admission: it decodes what is being created or updated,
-// writes the index record, judges the annotations, and answers.
+// Package webhook is the admission webhook. It decodes the objects that are created
+// or updated, writes the index record, judges the annotations, and answers.
 //
 // Three endpoints, each one readable function:
 //
 //   - /mutate-workload (mutate.go) writes the record as one annotation on the
 //     workload's metadata, and nothing else.
 //   - /validate-workload (validate.go) runs after all mutation and answers
-//     with warnings or a denial for what the request itself brings in. It also
-//     tells when the final template is not the one that was recorded.
+//     with warnings or a denial for problems that the request itself introduces.
+//     It also warns when the final template is not the one that was recorded.
 //   - /validate-source (validate.go) does the same for sources that carry our
 //     keys, from their metadata alone.
 //
-// All of them go through endpoint (endpoint.go), which holds the promise that
-// a fault of ours never blocks anyone: panics and errors become an admission
-// with a warning, a count and a log line. What is no review, and what there is
-// no room for (arrival.go), gets no answer, which the API server takes for an
-// admission, too. A kind that this version does not know is let pass without a
-// word.
+// All of them run inside endpoint (endpoint.go), which guarantees that a fault of
+// the webhook never blocks a request: a panic or an error admits the object, with
+// a warning, a metric and a log line. A request that is not a review, or for which
+// there is no memory (arrival.go), gets an HTTP error, and failurePolicy Ignore
+// lets the API server admit the object. Unknown kinds are admitted silently.
 //
-// Whoever reaches the Service may send reviews, so reading one costs a bounded
-// amount of memory: package admissionreview finds the objects in it, and
-// kind.Kind.Excerpt takes of those what is used.
+// Any client that can connect to the Service may send reviews, so reading one takes
+// a bounded amount of memory: package admissionreview finds the objects in it, and
+// kind.Kind.Excerpt decodes only the fields that are used.
 //
 // The package reads nothing but the request: no client, no cache, no clock
 // beyond measuring itself, no side effects, so a dry run is the same. Nothing

@@ -55,10 +55,9 @@ func (w *Webhook) endpoint(name string, handle handler) *endpoint {
 	return &endpoint{name: name, handle: handle, log: w.log.WithValues("handler", name), metrics: w.metrics, arrivals: w.arrivals}
 }
 
-// ServeHTTP answers one AdmissionReview. What is none, and one for which there
-// is no room, gets an HTTP status that is no answer: the API server takes it for
-// a failure of the webhook, so that failurePolicy applies, which lets the request
-// pass.
+// ServeHTTP answers one AdmissionReview. A request that is not a review, or for
+// which there is no memory, gets an HTTP error. The API server treats that as a
+// failure of the webhook, and failurePolicy Ignore admits the object.
 func (e *endpoint) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	defer func() { e.metrics.duration.WithLabelValues(e.name).Observe(time.Since(start).Seconds()) }()
@@ -91,8 +90,8 @@ var (
 	errContentType = errors.New("use Content-Type: application/json")
 )
 
-// receive returns the body of a request. leave has to be called when nothing of
-// it is used any more.
+// receive returns the body of a request. The caller calls leave when the body is
+// no longer used.
 func (e *endpoint) receive(rw http.ResponseWriter, r *http.Request) (body []byte, leave func(), err error) {
 	leave = func() {}
 	if r.Method != http.MethodPost {
@@ -104,7 +103,7 @@ func (e *endpoint) receive(rw http.ResponseWriter, r *http.Request) (body []byte
 	return e.arrivals.receive(rw, r)
 }
 
-// refuse answers a request that is not looked at.
+// refuse answers a request that is not reviewed.
 func (e *endpoint) refuse(rw http.ResponseWriter, r *http.Request, err error) {
 	cause, status := causeUnreadable, http.StatusBadRequest
 	switch {
@@ -121,15 +120,16 @@ func (e *endpoint) refuse(rw http.ResponseWriter, r *http.Request, err error) {
 		cause, status = causeOverloaded, http.StatusServiceUnavailable
 	}
 	e.metrics.failedOpen(e.name, cause)
-	// Whoever reaches the Service could fill the log: the metric is what tells.
-	e.log.V(1).Info("Admission review not taken", "why", err.Error(), "contentLength", r.ContentLength, "from", address(r))
+	// Any client of the Service could flood the log, so only the metric is exposed by
+	// default.
+	e.log.V(1).Info("admission review refused", "why", err.Error(), "contentLength", r.ContentLength, "from", address(r))
 	if r.ProtoMajor == 1 {
-		rw.Header().Set("Connection", "close") // rather than to read what is left of the body
+		rw.Header().Set("Connection", "close") // do not read the rest of the body
 	}
 	http.Error(rw, err.Error(), status)
 }
 
-// Handle answers one request: with a verdict, or by letting it pass.
+// Handle answers one request with a verdict, or admits it unchecked.
 func (e *endpoint) Handle(_ context.Context, req admission.Request) admission.Response {
 	v, err := e.try(req)
 
@@ -138,7 +138,7 @@ func (e *endpoint) Handle(_ context.Context, req admission.Request) admission.Re
 	case errors.Is(err, errKind):
 		// A rule may name kinds that a newer version of us knows.
 		e.metrics.requests.WithLabelValues(e.name, answerAllowed).Inc()
-		log.V(1).Info("Request of an unknown kind let pass")
+		log.V(1).Info("request for an unknown kind admitted")
 		return admission.Allowed("")
 	case err != nil:
 		cause := causeError
@@ -147,11 +147,11 @@ func (e *endpoint) Handle(_ context.Context, req admission.Request) admission.Re
 			log = log.WithValues("stack", string(fault.stack))
 		}
 		e.metrics.failedOpen(e.name, cause)
-		log.Error(err, "Request let pass unchecked")
+		log.Error(err, "request admitted unchecked")
 		return admission.Allowed("").WithWarnings(failedOpenWarning)
 	case len(v.Denied) > 0:
 		e.metrics.requests.WithLabelValues(e.name, answerDenied).Inc()
-		log.Info("Request denied", "reasons", reasons(v.Denied))
+		log.Info("request denied", "reasons", reasons(v.Denied))
 		return admission.Denied(v.Message()).WithWarnings(v.Warnings...)
 	case len(v.Warnings) > 0:
 		e.metrics.requests.WithLabelValues(e.name, answerWarned).Inc()
@@ -185,10 +185,10 @@ type panicError struct {
 
 var _ error = (*panicError)(nil)
 
-// Error returns what is known of the panic, without its stack.
+// Error describes the panic, without its stack.
 func (e *panicError) Error() string { return "panic: " + e.cause }
 
-// describe tells what a panic was about. Only the runtime's own errors are
+// describe returns the reason of a panic. Only the runtime's own errors are
 // quoted: anything else may carry a piece of the object.
 func describe(r any) string {
 	if fault, ok := r.(runtime.Error); ok {

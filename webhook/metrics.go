@@ -14,10 +14,10 @@ const (
 	answerAllowed    = "allowed"
 	answerWarned     = "warned"
 	answerDenied     = "denied"
-	answerFailedOpen = "failed-open" // a fault of ours let it pass
+	answerFailedOpen = "failed-open" // admitted unchecked after a fault
 )
 
-// Why a request was let pass unchecked, a closed set of label values.
+// The causes for which a request is admitted unchecked: a closed set of label values.
 const (
 	causePanic      = "panic"
 	causeError      = "error"      // an object that cannot be decoded, above all
@@ -52,7 +52,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		}, []string{"handler", "answer"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "reloader_admission_failed_open_total",
-			Help: "Admission requests that a fault of the webhook let pass unchecked, by cause.",
+			Help: "Admission requests that were admitted unchecked because of a fault of the webhook, by cause.",
 		}, []string{"handler", "cause"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "reloader_admission_duration_seconds",
@@ -84,7 +84,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-// failedOpen counts a request that was let pass unchecked.
+// failedOpen counts a request that was admitted unchecked.
 func (m *metrics) failedOpen(handler, cause string) {
 	m.requests.WithLabelValues(handler, answerFailedOpen).Inc()
 	m.failures.WithLabelValues(handler, cause).Inc()

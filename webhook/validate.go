@@ -33,8 +33,8 @@ func (w *Webhook) validateWorkload(req admission.Request) (verdict, error) {
 	return w.judged(append(introduced, w.unrecorded(req, a)...)), nil
 }
 
-// unrecorded tells when the template that will be stored does not have the
-// references that were recorded: another webhook changed it after ours.
+// unrecorded warns when the template that will be stored has other references than
+// the record: another webhook changed it after ours.
 func (w *Webhook) unrecorded(req admission.Request, a *admitted) []reloader.Problem {
 	text, ok := a.updated.Meta.Annotations[w.settings.Keys.Index]
 	if !ok {
@@ -44,9 +44,9 @@ func (w *Webhook) unrecorded(req admission.Request, a *admitted) []reloader.Prob
 	if err != nil {
 		return nil
 	}
-	// A record that does not fit is trusted by nobody, so nothing is missed: it
-	// came with a manifest that our mutating webhook did not see, or a webhook
-	// after ours has raised the generation.
+	// The engine does not trust a record that does not fit, so it misses nothing.
+	// Such a record came with a manifest that our mutating webhook did not see, or
+	// a later webhook raised the generation.
 	if err := r.Fits(record.Identity{
 		Namespace:  req.Namespace,
 		Name:       a.updated.Meta.Name,

@@ -22,25 +22,24 @@ const (
 
 // Options configure a Webhook.
 type Options struct {
-	// Settings decide which workloads get a record, and what is a problem.
+	// Settings decide which workloads get a record and which annotations are problems.
 	Settings policy.Settings
 	// Mode says what to do about problems. Empty: ModeDefault.
 	Mode policy.Mode
-	// Log tells denials and faults, by key and never by content. The zero
-	// Logger is silent.
+	// Log reports denials and faults with the name of the object, never its
+	// content. The zero Logger is silent.
 	Log logr.Logger
 	// Kinds of workload that are reviewed; default kind.BuiltIn.
 	Kinds kind.Set
 	// Metrics receives the collectors. Nil: nothing is exported.
 	Metrics prometheus.Registerer
-	// MaxBytes bounds the memory of the reviews that are worked on at a time, in
-	// bytes; what comes in beyond that waits for a second and is then let pass
-	// unchecked. Zero: DefaultMaxBytes. Less than the largest review needs counts
-	// as that.
+	// MaxBytes bounds the memory of concurrent reviews. Further reviews wait for a
+	// second and are then admitted unchecked. Zero: DefaultMaxBytes. The minimum is
+	// the need of the largest review.
 	MaxBytes int64
-	// Knows reports whether a request comes from an API server that has proved
-	// to be one. Those have half of MaxBytes, all others the rest; nobody is
-	// refused. Nil: nobody has, and all of it is for everyone.
+	// Knows reports whether a request comes from an authenticated API server.
+	// Half of MaxBytes is reserved for these, the other half serves all other
+	// clients. Nil: all clients share MaxBytes.
 	Knows func(*http.Request) bool
 }
 
@@ -85,7 +84,7 @@ type Webhook struct {
 	log      logr.Logger
 	metrics  *metrics
 	arrivals *arrivals
-	// relevant tells which annotations and labels are looked at.
+	// relevant selects the annotations and labels that are decoded.
 	relevant func(key []byte) bool
 }
 

@@ -309,7 +309,7 @@ func TestNothingOfAnObjectIsLogged(t *testing.T) {
 	text, err := json.Marshal(response)
 	require.NoError(t, err)
 	assert.NotContains(t, string(text), planted, "content of a Secret is not in the answer")
-	assert.Contains(t, h.logged(), "Request denied")
+	assert.Contains(t, h.logged(), "request denied")
 	assert.Contains(t, h.logged(), "EntryInvalid,PausePeriodInvalid")
 	assert.NotContains(t, h.logged(), planted)
 

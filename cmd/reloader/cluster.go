@@ -52,7 +52,7 @@ func (f *clusterFlags) connect() (connection, error) {
 		return connection{}, fmt.Errorf("--kubeconfig=%s: %w", f.kubeconfig, err)
 	}
 	if clientcmd.IsEmptyConfig(err) || os.IsNotExist(err) {
-		return connection{}, fmt.Errorf("no way to the API server: looked at --kubeconfig (not set), $KUBECONFIG (%s), the pod's ServiceAccount (not in a pod) and %s",
+		return connection{}, fmt.Errorf("no configuration of the API server: tried --kubeconfig (not set), $KUBECONFIG (%s), the pod's ServiceAccount (not in a pod) and %s",
 			orUnset(os.Getenv(clientcmd.RecommendedConfigPathEnvVar)), clientcmd.RecommendedHomeFile)
 	}
 	if err != nil {
@@ -69,7 +69,7 @@ func (f *clusterFlags) connection(config *rest.Config, namespace string) connect
 	pod := false
 	for _, variable := range []string{"RELOADER_NAMESPACE", "POD_NAMESPACE"} {
 		if set := os.Getenv(variable); set != "" {
-			// Manifests of pods set them, and nobody else has a reason to.
+			// Only manifests of pods set them.
 			namespace, pod = set, true
 		}
 	}

@@ -46,7 +46,7 @@ func TestTheAPIServerIsLookedForInOrder(t *testing.T) {
 		"nowhere, and all places are named": {
 			in: func(t *testing.T) places { return places{home: filepath.Join(t.TempDir(), "config")} },
 			wantError: []string{
-				"no way to the API server", "--kubeconfig (not set)", "$KUBECONFIG (not set)", "the pod's ServiceAccount", "config",
+				"no configuration of the API server", "--kubeconfig (not set)", "$KUBECONFIG (not set)", "the pod's ServiceAccount", "config",
 			},
 		},
 		"--kubeconfig is not there, although others are": {

@@ -66,35 +66,35 @@ has changed, and patches the workloads that depend on it and opted in.`,
 	f.cluster.bind(flags)
 	f.report.bind(flags)
 	flags.StringVar(&f.strategy, "reload-strategy", string(kind.EnvVars),
-		"what a reload changes in the pod template: env-vars or annotations")
+		"how a reload marks the pod template: env-vars or annotations")
 	flags.DurationVar(&f.window, "coalesce-window", time.Second,
-		"how long a workload waits after a change, so that further changes join its rollout")
+		"time to collect further changes before a workload is reloaded")
 	flags.DurationVar(&f.verifyInterval, "verify-interval", 6*time.Hour,
-		"time between two passes that compare the index with all workloads; negative for none")
+		"interval at which the index is verified against all workloads; negative disables it")
 	flags.StringVar(&f.listenAddress, "listen-address", ":9090",
 		"address of /metrics, /live, /healthz and /readyz")
 	flags.StringVar(&f.keySecret, keySecretFlag, "",
-		"Secret in the engine's own namespace that holds the key of the fingerprints, created if missing and filled if empty "+
-			"(default: in a pod NAME-fingerprint-key, where NAME is $RELOADER_DEPLOYMENT_NAME or reloader; else a key of this process alone)")
+		"Secret in the engine's namespace with the key of the fingerprints; created if missing, filled if empty "+
+			"(default: in a pod NAME-fingerprint-key, where NAME is $RELOADER_DEPLOYMENT_NAME or reloader; else a random key)")
 	flags.StringVar(&f.checkpoint, checkpointFlag, "",
-		"ConfigMaps in the engine's own namespace, NAME-0 to NAME-7, that hold what has been rolled out, so that no change is lost while no engine runs; created if missing "+
-			"(default: in a pod NAME-checkpoint; else every start takes what it finds as rolled out)")
+		"ConfigMaps NAME-0 to NAME-7 in the engine's namespace that record which content was rolled out, so that no change is lost while no engine is running; created if missing "+
+			"(default: in a pod NAME-checkpoint; else every start treats the existing content as rolled out)")
 	flags.IntVar(&f.perWorkload, "breaker-reloads", engine.DefaultReloadsPerWorkload,
-		"reloads of one workload within 10 minutes before it is held back, for longer each time; negative for no limit")
+		"reloads of one workload within 10 minutes before it is throttled, for longer each time; negative for no limit")
 	flags.Float64Var(&f.perSecond, "max-reloads-per-second", 0,
-		"reloads of the whole engine; 0 for no limit")
+		"maximum reloads per second of the whole engine; 0 for no limit")
 	flags.IntVar(&f.concurrent, "max-concurrent-rollouts", 0,
-		"workloads that may roll at the same time, by their status; 0 for no limit")
+		"maximum number of workloads that roll out at the same time, by their status; 0 for no limit")
 	flags.BoolVar(&f.rerunFinished, "rerun-finished-jobs", false,
-		"run Jobs again that have ended when their sources change")
+		"rerun finished Jobs when their sources change")
 	flags.BoolVar(&f.onCreate, "reload-on-create", false,
-		"reload when a source is created for the first time, who was there before")
+		"reload workloads that already existed when a source is created")
 	flags.BoolVar(&f.onDelete, "reload-on-delete", false,
 		"reload when a source is deleted")
 	flags.BoolVar(&f.afterRestart, "sync-after-restart", false,
-		"let --reload-on-create count sources, too, that were created while no engine ran; it needs --checkpoint")
+		"apply --reload-on-create to sources that were created while no engine was running; requires --checkpoint")
 	flags.BoolVar(&f.ha, "enable-ha", false,
-		"let one of several engines write, and the others stand by")
+		"enable leader election; only the leader reloads workloads")
 	return cmd
 }
 
@@ -114,7 +114,7 @@ func (f *engineFlags) run(cmd *cobra.Command) error {
 	}
 	defer outside.close()
 	if f.scope.unselective() {
-		options.Log.Info("--namespace-selector plays no part: " + singleNamespace + " names the only namespace; unset it to watch those that are selected")
+		options.Log.Info("--namespace-selector is ignored: " + singleNamespace + " names the only namespace; unset it to use the selector")
 	}
 	to, err := f.cluster.connect()
 	if err != nil {
@@ -300,7 +300,7 @@ func (f *engineFlags) assemble(ctx context.Context, o *engine.Options, to connec
 			return nil, err
 		}
 	}
-	// They go on after SIGTERM until the engine has said its last word.
+	// Events are written after SIGTERM, too, until the engine has stopped.
 	return report.NewEvents(context.WithoutCancel(ctx), to.config)
 }
 
@@ -311,7 +311,7 @@ func (f *engineFlags) key(ctx context.Context, log logr.Logger, to connection) (
 	return engine.ClusterKey(ctx, to.config, to.namespace, f.keySecret, log)
 }
 
-// podName tells this process from other engines.
+// podName returns an identity that no other engine has.
 func podName() (string, error) {
 	if name := os.Getenv("POD_NAME"); name != "" {
 		return name, nil

@@ -22,11 +22,11 @@ func (f *settingsFlags) bind(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.settings.AutoReloadAll, "auto-reload-all", false,
 		"reload every workload whose sources change, unless an auto annotation says otherwise")
 	flags.BoolVar(&f.settings.FollowAll, "follow-all-references", false,
-		"let auto and search follow references that processes do not see, such as imagePullSecrets")
+		"let auto and search follow references that containers do not see, such as imagePullSecrets")
 	flags.BoolVar(&f.settings.CSI, "enable-csi-integration", false,
-		"reload on changes of what the Secrets Store CSI driver mounts, too")
+		"reload on changes of content that the Secrets Store CSI driver mounts")
 	flags.StringSliceVar(&f.ignored, "resources-to-ignore", nil,
-		"kind of source that is left alone: configmaps or secrets")
+		"kind of source to ignore: configmaps or secrets")
 	for _, key := range f.settings.Keys.Flags() {
 		flags.StringVar(key.Key, key.Name, key.Default, "annotation that "+key.Usage)
 	}

@@ -11,8 +11,8 @@ import (
 	"k8s-reloader/reloader/policy"
 )
 
-// errRejected means that lint found what admission would deny, or something
-// it could not read. All there is to say has been printed.
+// errRejected means that admission would deny an object, or that something could
+// not be read. The details have been printed.
 var errRejected = errors.New("manifests rejected")
 
 // lintFlags are what the lint command line says.
@@ -27,8 +27,8 @@ func newLintCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lint FILE...",
 		Short: "Check manifests as the webhook would",
-		Long: `Lint reads manifests and tells about Reloader's annotations what the webhook
-would tell at admission. It needs no cluster. FILE is a file with one or more
+		Long: `Lint reads manifests and reports the same problems with Reloader's annotations
+as the webhook does at admission. It needs no cluster. FILE is a file with one or more
 YAML documents, or JSON; a directory, in which every .yaml, .yml and .json file
 is read; or - for standard input. Objects that are neither workloads nor sources
 are skipped.
@@ -45,7 +45,7 @@ cannot be read.`,
 	flags := cmd.Flags()
 	f.settings.bind(flags)
 	flags.StringVar(&f.admission, "admission", string(policy.ModeDefault),
-		"what becomes of problems: off, warn, default (reject what cannot work) or strict (reject what is doubtful, too)")
+		"how problems are handled: off, warn, default (reject invalid values) or strict (also reject doubtful ones)")
 	flags.StringVarP(&f.output, "output", "o", "text", "text or json")
 	return cmd
 }

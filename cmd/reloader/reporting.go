@@ -22,7 +22,7 @@ import (
 	"k8s-reloader/reloader/report"
 )
 
-// reportFlags say who is told about reloads, besides the cluster.
+// reportFlags configure where reloads are reported outside the cluster.
 type reportFlags struct {
 	webhookURL       string
 	profiling        bool
@@ -38,15 +38,15 @@ func (f *reportFlags) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&f.profilingAddress, "pprof-addr", "127.0.0.1:6060", "address of /debug/pprof; profiles hold names of the cluster's objects")
 }
 
-// outside is whom the engine tells about reloads, besides the cluster.
+// outside holds the receivers of reports outside the cluster.
 type outside struct {
 	webhook   *receiver.Receiver // nil: workloads are patched
-	alerts    *alert.Settings    // nil: nobody is alerted
-	profiling net.Listener       // nil: there are no profiles
+	alerts    *alert.Settings    // nil: no alerts
+	profiling net.Listener       // nil: no profiles
 }
 
-// open reads flags and environment, and listens for who wants profiles.
-// Whoever calls it closes what it returns.
+// open reads flags and environment, and opens the listener for profiles. The
+// caller closes the result.
 func (f *reportFlags) open(ctx context.Context) (*outside, error) {
 	o := new(outside)
 	var err error
@@ -86,8 +86,8 @@ func (o *outside) serveProfiles(ctx context.Context) error {
 	return api.Serve(ctx, o.profiling, api.Profiling())
 }
 
-// alerter returns what takes alerts, and what has to be called after the last
-// one: it waits, not for long, until they are sent.
+// alerter returns the receiver of alerts, and a function to call after the last
+// alert, which waits a bounded time until all are sent.
 func (o *outside) alerter(ctx context.Context, metrics *report.Metrics, log logr.Logger) (to report.Alerter, finish func(), err error) {
 	if o.alerts == nil {
 		return nil, func() {}, nil
@@ -97,7 +97,7 @@ func (o *outside) alerter(ctx context.Context, metrics *report.Metrics, log logr
 		return nil, nil, err
 	}
 	log.Info("alerting", "receiver", o.alerts.Receiver.String(), "sink", o.alerts.Sink)
-	// They go on after SIGTERM until the engine has said its last word.
+	// Alerts are sent after SIGTERM, too, until the engine has stopped.
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan struct{})
 	go func() { sender.Run(ctx); close(ended) }()

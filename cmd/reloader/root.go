@@ -8,7 +8,7 @@ import (
 )
 
 // newRootCommand returns the whole command line. The root itself is the
-// engine, so that the command lines of today's Reloader go on working.
+// engine, so that command lines of Reloader 1 keep working.
 func newRootCommand() *cobra.Command {
 	engine := newEngineCommand()
 	root := newEngineCommand()

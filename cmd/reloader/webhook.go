@@ -62,27 +62,27 @@ requests; of the cluster it needs its own certificate and its own configurations
 	f.log.bind(flags)
 	f.cluster.bind(flags)
 	flags.StringVar(&f.admission, "admission", string(policy.ModeDefault),
-		"what becomes of problems: off, warn, default (deny what cannot work) or strict (deny what is doubtful, too)")
+		"how problems are handled: off, warn, default (deny invalid values) or strict (also deny doubtful ones)")
 	flags.StringVar(&f.listenAddress, "listen-address", ":9443", "address of the admission endpoints, HTTPS")
 	flags.StringVar(&f.metricsAddress, "metrics-address", ":9090", "address of /metrics, /live, /healthz and /readyz")
 	flags.StringVar(&f.certificateSecret, "certificate-secret", "reloader-webhook-certificate",
-		"Secret in the webhook's own namespace that holds the serving certificate, filled and renewed if it is ours")
-	flags.StringVar(&f.service, "service", "reloader-webhook", "Service through which the API server comes; the certificate is for its name")
+		"Secret in the webhook's namespace with the serving certificate; filled and renewed with --manage-certificate")
+	flags.StringVar(&f.service, "service", "reloader-webhook", "Service through which the API server calls the webhook; the certificate is issued for its name")
 	flags.StringVar(&f.mutatingConfig, "mutating-configuration", "", "MutatingWebhookConfiguration to publish the CA in")
 	flags.StringVar(&f.validatingConfig, "validating-configuration", "", "ValidatingWebhookConfiguration to publish the CA in")
 	flags.BoolVar(&f.manageCertificate, "manage-certificate", true,
-		"make and renew the certificate; if not, somebody else fills the Secret, such as cert-manager")
+		"issue and renew the certificate; if false, another controller fills the Secret, such as cert-manager")
 	flags.BoolVar(&f.publishCA, "publish-ca", true,
-		"write the CA into the configurations; if not, somebody else does, such as cert-manager's injector")
+		"write the CA into the configurations; if false, another controller does, such as cert-manager's injector")
 	flags.DurationVar(&f.validity, "certificate-validity", certs.DefaultLeafLifetime,
-		"how long a certificate that is made here is valid, at least "+certs.MinLeafLifetime.String()+"; it is renewed after two thirds of that")
+		"lifetime of an issued certificate, at least "+certs.MinLeafLifetime.String()+"; renewed after two thirds of it")
 	flags.DurationVar(&f.caValidity, "ca-validity", certs.DefaultCALifetime,
-		"how long the CA that signs it is valid, at least three times as long")
-	flags.StringVar(&f.tlsMinVersion, "tls-min-version", "1.3", "oldest version of TLS that is spoken: 1.2 or 1.3")
+		"lifetime of the CA, at least three times that of the certificate")
+	flags.StringVar(&f.tlsMinVersion, "tls-min-version", "1.3", "minimum TLS version: 1.2 or 1.3")
 	flags.DurationVar(&f.shutdownDelay, "shutdown-delay", server.DefaultLinger,
-		"how long to go on serving after SIGTERM, until no API server comes here any more")
+		"time to keep serving after SIGTERM, until API servers use other pods")
 	flags.StringVar(&f.clientCA, "client-ca", "",
-		"file with the CA of the API servers' client certificates: half of the memory for reviews is theirs; nobody is refused")
+		"file with the CA of the API servers' client certificates; these clients get half of the memory for reviews, others are still accepted")
 	return cmd
 }
 
@@ -165,8 +165,8 @@ func (f *webhookFlags) run(cmd *cobra.Command) error {
 
 	log.Info("starting the webhook", "version", version, "server", to.server(), "namespace", to.namespace, "admission", mode)
 	ready := func() error { return cmp.Or(serve.Ready(), keeper.Ready()) }
-	// Certificate, metrics and readiness go on until the last request has been
-	// answered, which is after the process was told to end.
+	// Certificate, metrics and readiness are served until the last request is
+	// answered, which is after SIGTERM.
 	parts, failed := errgroup.WithContext(context.WithoutCancel(cmd.Context()))
 	alive, done := context.WithCancel(failed)
 	parts.Go(func() error { return keeper.Run(alive) })

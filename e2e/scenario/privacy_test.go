@@ -102,7 +102,7 @@ spec: {containers: [{name: app, image: "registry.example/app:1", env: [{name: PA
 	all := places(t, ns)
 	for name, control := range map[string]string{
 		"engine":    "Secret " + ns + "/secret",
-		"webhook":   "Request denied",
+		"webhook":   "request denied",
 		"events":    "Secret " + ns + "/secret",
 		"workloads": "STAKATER_SECRET_SECRET",
 	} {

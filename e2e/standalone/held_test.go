@@ -67,8 +67,8 @@ func TestWhoIsHeldBackIsTold(t *testing.T) {
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		assert.Equal(c, []told{{
 			"Warning", "ReloadReverted", "reloader-configmaps",
-			`Reloads are held back for an hour, because the field manager "gitops" keeps taking them back. ` +
-				"Tell it to leave alone what the field manager Reloader owns in the pod template. Changed: ConfigMap held/contested",
+			`Reloads are suspended for one hour: the field manager "gitops" keeps reverting them. ` +
+				"Configure it to ignore the fields of the pod template that the field manager Reloader owns. Changed: ConfigMap held/contested",
 		}}, warnings(c, contested))
 	}, soon, often)
 

@@ -32,13 +32,13 @@ type Options struct {
 	// FirstRetry is the time before the second attempt, and doubles with each;
 	// default 1 s.
 	FirstRetry time.Duration
-	// Drain is how long Run goes on after its context is done, so that what
-	// waits is sent; default 5 s.
+	// Drain is how long Run continues after its context is done, to send the
+	// alerts that are queued; default 5 s.
 	Drain time.Duration
-	// Count is told Sent, Failed or Dropped, once per alert; default nobody. It
-	// must not block.
+	// Count is called once per alert with Sent, Failed or Dropped. It must not
+	// block. Default: none.
 	Count func(result string)
-	// Log receives what cannot be sent; default none.
+	// Log reports alerts that cannot be sent; default none.
 	Log logr.Logger
 }
 

@@ -55,11 +55,11 @@ type attachment struct {
 	AuthorName string `json:"author_name"`
 }
 
-// body returns what is posted for an alert.
+// body returns the request body for an alert.
 func (s Sink) body(a Alert, info string) (contentType string, body []byte, err error) {
 	text := s.text(a.Text)
 	if info != "" {
-		// What whoever runs the product writes may have markup.
+		// The operator of the product may write markup here.
 		text = info + " : " + text
 	}
 	var content any

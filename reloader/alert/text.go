@@ -6,8 +6,8 @@ import (
 	"k8s-reloader/reloader/printable"
 )
 
-// Text is a message. What is in it may come from strangers: each sink shows it
-// as it is, whatever it means in the markup of that sink.
+// Text is a message. It may contain text that a tenant wrote, so each sink escapes
+// its own markup.
 type Text []Part
 
 // Part is a stretch of text in one style.
@@ -22,10 +22,10 @@ func (t Text) Plainly(s string) Text { return append(t, Part{Text: s}) }
 // Boldly returns t with s behind it in bold.
 func (t Text) Boldly(s string) Text { return append(t, Part{Text: s, Bold: true}) }
 
-// String returns the text with asterisks around what is bold.
+// String returns the text with asterisks around bold parts.
 func (t Text) String() string { return t.render("*", func(s string) string { return s }) }
 
-// render returns the text as one line, with bold on both sides of what is bold.
+// render returns the text as one line, with the given mark around bold parts.
 func (t Text) render(bold string, escape func(string) string) string {
 	var b strings.Builder
 	for _, p := range t {

@@ -29,7 +29,7 @@ type alerts struct {
 }
 
 const (
-	// maxFailing bounds what is remembered of workloads that may be gone.
+	// maxFailing bounds the memory for workloads that may have been deleted.
 	maxFailing = 1024
 	// maxNamed is how many sources a message names.
 	maxNamed = 5
@@ -132,8 +132,8 @@ func (a *alerts) forgetLocked(w reloader.Workload) {
 	}
 }
 
-// changes names what has changed. Of one source it is the sentence that alerts
-// of Reloader 1 have.
+// changes names the changed sources. For a single source it is the sentence of
+// Reloader 1, which receivers may parse.
 func changes(r Reload) alert.Text {
 	t := alert.Text{}.Plainly("Reloader detected changes in ")
 	for i, s := range r.Sources[:min(len(r.Sources), maxNamed)] {

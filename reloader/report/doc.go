@@ -1,8 +1,8 @@
-// Package report tells the outside what came of reloads: Kubernetes events on
-// the workloads, metrics, and alerts. Its metrics also count what happens on
-// the way to a reload.
+// Package report publishes the outcome of reloads: Kubernetes events on the
+// workloads, metrics, and alerts. Its metrics also count the steps before a
+// reload.
 //
-// It never holds up a reload and never fails one: events go through a bounded
-// queue of client-go's, alerts through one of package alert's, metrics are
-// counters. It knows names and reasons, no content.
+// Reporting never blocks or fails a reload. Events go through client-go's bounded
+// queue and alerts through that of package alert; metrics are counters. The
+// package handles names and reasons, never the content of a source.
 package report

@@ -68,7 +68,7 @@ func (e *Events) write(r Reload, eventType, reason, message string) {
 }
 
 // recorderOf returns the recorder of events that a kind of source has caused;
-// there is one for whatever is none.
+// one recorder serves events without such a cause.
 func (e *Events) recorderOf(cause reloader.SourceKind) record.EventRecorder {
 	switch cause {
 	case reloader.ConfigMap:
@@ -102,15 +102,15 @@ func heldMessage(r Reload, wait time.Duration) string {
 }
 
 func takenBackMessage(r Reload, by string) string {
-	return clip(fmt.Sprintf("Reloads are held back for an hour, because the field manager %q keeps taking them back. "+
-		"Tell it to leave alone what the field manager Reloader owns in the pod template. Changed: %s", by, sources(r)))
+	return clip(fmt.Sprintf("Reloads are suspended for one hour: the field manager %q keeps reverting them. "+
+		"Configure it to ignore the fields of the pod template that the field manager Reloader owns. Changed: %s", by, sources(r)))
 }
 
 // maxListed is how many bytes of a message the names of sources take, so that
 // there is room for what follows them.
 const maxListed = 640
 
-// sources names those that changed, as far as a message has room for them.
+// sources names the changed sources, as many as fit into a message.
 func sources(r Reload) string {
 	var names strings.Builder
 	for i, s := range r.Sources {

@@ -54,19 +54,19 @@ func result(ok bool) string {
 // there are an error.
 func NewMetrics(r prometheus.Registerer, o MetricsOptions) (*Metrics, error) {
 	m := &Metrics{
-		reloads:       counters("reload_executed_total", "Attempts to reload a workload, by whether they succeeded.", "success"),
-		actions:       counters("action_total", "Attempts to reload a workload, by its kind and what came of them.", "workload_kind", "result"),
-		actionLatency: histograms("action_latency_seconds", "Time that the request took which reloads a workload.", "workload_kind"),
+		reloads:       counters("reload_executed_total", "Attempts to reload a workload, by success.", "success"),
+		actions:       counters("action_total", "Attempts to reload a workload, by kind and result.", "workload_kind", "result"),
+		actionLatency: histograms("action_latency_seconds", "Duration of the request that reloads a workload.", "workload_kind"),
 		corrections: counters("index_corrections_total",
-			"Workloads that the index had wrong when everything was verified. Zero is normal.", "workload_kind"),
+			"Workloads whose index entry was wrong at the periodic verification. Zero is normal.", "workload_kind"),
 		doubtful: counters("doubtful_changes_total",
-			"Changes made while no engine ran of which it cannot be known whether the workload's pods have them.", "workload_kind"),
+			"Changes made while no engine was running for which it is unknown whether the workload's pods use them.", "workload_kind"),
 		faults: counters("annotation_faults_total",
-			"Values of annotations that cannot be used, by what is wrong; each is counted when it is found.", "reason"),
+			"Annotation values that cannot be used, by reason; counted when detected.", "reason"),
 		takenBack: counters("reloads_taken_back_total",
-			"Times that a workload was held back, because somebody kept taking its reloads back.", "workload_kind"),
+			"Times that reloads of a workload were suspended because another field manager kept reverting them.", "workload_kind"),
 		held: counters("reloads_held_total",
-			"Times that a workload was held back, because it had been reloaded too often.", "workload_kind"),
+			"Times that a workload was throttled because it had been reloaded too often.", "workload_kind"),
 		paused: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: namespace,
 			Name:      "paused_deployments",
@@ -75,9 +75,9 @@ func NewMetrics(r prometheus.Registerer, o MetricsOptions) (*Metrics, error) {
 		leftOut: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: namespace,
 			Name:      "checkpoint_sources_left_out",
-			Help:      "Sources for which the checkpoint has no room. What changes in them while no engine runs is missed.",
+			Help:      "Sources for which the checkpoint has no room. Changes to them while no engine is running are missed.",
 		}),
-		alerts: counters("alerts_total", "Alerts, by what came of them: sent, failed, or dropped because too many were waiting.", "result"),
+		alerts: counters("alerts_total", "Alerts, by result: sent, failed, or dropped because the queue was full.", "result"),
 
 		work:     newWorkMetrics(),
 		queues:   newQueueMetrics(),
@@ -99,7 +99,7 @@ func NewMetrics(r prometheus.Registerer, o MetricsOptions) (*Metrics, error) {
 			return nil, err
 		}
 	}
-	// What has not happened yet is zero, and not unknown.
+	// A counter starts at zero rather than being absent.
 	for _, success := range []bool{true, false} {
 		m.reloads.WithLabelValues(strconv.FormatBool(success))
 	}
@@ -132,7 +132,7 @@ func (m *Metrics) executed(r Reload, success bool) {
 	m.actionLatency.WithLabelValues(kind).Observe(r.Latency.Seconds())
 }
 
-// Paused tells how many Deployments are within a pause period.
+// Paused reports how many Deployments are within a pause period.
 func (m *Metrics) Paused(n int) {
 	if m != nil {
 		m.paused.Set(float64(n))
@@ -200,8 +200,8 @@ func (m *Metrics) Panicked() {
 	}
 }
 
-// Decided counts workloads that were looked at because a source of theirs has
-// changed, and that have decided alike.
+// Decided counts workloads that were evaluated because one of their sources
+// changed, and for which the decision was the same.
 func (m *Metrics) Decided(w reloader.WorkloadKind, d reloader.Decision, workloads int) {
 	if m == nil {
 		return
@@ -256,11 +256,11 @@ func newWorkMetrics() workMetrics {
 		retries: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace,
 			Name:      "retries_total",
-			Help:      "Keys that went back to their queue after a failure.",
+			Help:      "Keys that were requeued after a failure.",
 		}),
-		scanned: counters("workloads_scanned_total", "Workloads that were looked at, because a source has changed that they depend on.", "kind"),
+		scanned: counters("workloads_scanned_total", "Workloads that were evaluated because a source that they depend on has changed.", "kind"),
 		matched: counters("workloads_matched_total", "Workloads that a changed source reloads.", "kind"),
-		skipped: counters("skipped_total", "Workloads that depend on a changed source and are not reloaded, by the reason.", "reason"),
+		skipped: counters("skipped_total", "Workloads that depend on a changed source and were not reloaded, by reason.", "reason"),
 	}
 }
 

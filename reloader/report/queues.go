@@ -76,7 +76,7 @@ func (m queueMetrics) NewLongestRunningProcessorSecondsMetric(string) workqueue.
 // key that has to wait for one that is tried again; the workers know better.
 func (m queueMetrics) NewRetriesMetric(string) workqueue.CounterMetric { return uncounted{} }
 
-// uncounted is a metric that nobody asked for.
+// uncounted is a metric that is not exported.
 type uncounted struct{}
 
 func (uncounted) Inc()            {}

@@ -40,13 +40,12 @@ type Reporter struct {
 	alerts  alerts
 }
 
-// New returns a Reporter; without events or alerts, which may be nil, there are
-// none.
+// New returns a Reporter. Events and alerts may be nil; none are sent then.
 func New(m *Metrics, e *Events, a Alerter) *Reporter {
 	return &Reporter{metrics: m, events: e, alerts: alerts{to: a}}
 }
 
-// Reloaded counts a reload and tells the workload.
+// Reloaded counts a reload and writes an event on the workload.
 func (r *Reporter) Reloaded(reload Reload) {
 	r.metrics.executed(reload, true)
 	r.alerts.reloaded(reload)
@@ -60,7 +59,7 @@ func (r *Reporter) Reloaded(reload Reload) {
 	r.events.write(reload, corev1.EventTypeNormal, reasonReloaded, reloadedMessage(reload))
 }
 
-// Failed counts a failed attempt and tells the workload why.
+// Failed counts a failed attempt and writes an event with the reason.
 func (r *Reporter) Failed(reload Reload, outcome reloader.Outcome, err error) {
 	r.metrics.executed(reload, false)
 	r.alerts.failed(reload, err)
@@ -69,8 +68,8 @@ func (r *Reporter) Failed(reload Reload, outcome reloader.Outcome, err error) {
 	}
 }
 
-// Held counts a workload that was reloaded too often, and tells it for how long
-// it is held back.
+// Held counts a workload that was reloaded too often, and writes an event that says
+// for how long it is throttled.
 func (r *Reporter) Held(reload Reload, wait time.Duration) {
 	r.metrics.held.WithLabelValues(string(reload.Workload.Kind)).Inc()
 	r.alerts.held(reload, wait)
@@ -79,8 +78,8 @@ func (r *Reporter) Held(reload Reload, wait time.Duration) {
 	}
 }
 
-// TakenBack counts a workload whose reloads somebody keeps taking back, and
-// tells it who.
+// TakenBack counts a workload whose reloads another field manager keeps reverting,
+// and writes an event that names the manager.
 func (r *Reporter) TakenBack(reload Reload, by string) {
 	r.metrics.takenBack.WithLabelValues(string(reload.Workload.Kind)).Inc()
 	r.alerts.takenBack(reload, by)
@@ -89,11 +88,11 @@ func (r *Reporter) TakenBack(reload Reload, by string) {
 	}
 }
 
-// maxFaults is how many faults of a workload are told in events.
+// maxFaults bounds the events about faults of one workload.
 const maxFaults = 5
 
-// Faulty counts what cannot be used of a workload's annotations, and tells the
-// workload. Of reload, what names the workload is enough.
+// Faulty counts annotation values that cannot be used, and writes an event for
+// each. Only the fields of reload that name the workload are read.
 func (r *Reporter) Faulty(reload Reload, faults []reloader.Problem) {
 	for i, fault := range faults {
 		r.metrics.faults.WithLabelValues(string(fault.Reason)).Inc()
@@ -103,13 +102,13 @@ func (r *Reporter) Faulty(reload Reload, faults []reloader.Problem) {
 	}
 }
 
-// Doubtful counts a change of which it cannot be known whether the workload's
-// pods have it.
+// Doubtful counts a change for which it is unknown whether the workload's pods use
+// the new content.
 func (r *Reporter) Doubtful(w reloader.Workload, _ reloader.Source) {
 	r.metrics.doubtful.WithLabelValues(string(w.Kind)).Inc()
 }
 
-// Corrected counts a workload that the index had wrong.
+// Corrected counts a workload whose index entry was wrong.
 func (r *Reporter) Corrected(w reloader.Workload) {
 	r.metrics.corrections.WithLabelValues(string(w.Kind)).Inc()
 }

@@ -264,14 +264,14 @@ func TestMetrics(t *testing.T) {
 	r.Corrected(reloader.Workload{Kind: reloader.StatefulSet, Namespace: "shop", Name: "worker"})
 
 	require.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(`
-# HELP reloader_action_total Attempts to reload a workload, by its kind and what came of them.
+# HELP reloader_action_total Attempts to reload a workload, by kind and result.
 # TYPE reloader_action_total counter
 reloader_action_total{result="error",workload_kind="Deployment"} 2
 reloader_action_total{result="success",workload_kind="Deployment"} 1
-# HELP reloader_index_corrections_total Workloads that the index had wrong when everything was verified. Zero is normal.
+# HELP reloader_index_corrections_total Workloads whose index entry was wrong at the periodic verification. Zero is normal.
 # TYPE reloader_index_corrections_total counter
 reloader_index_corrections_total{workload_kind="StatefulSet"} 1
-# HELP reloader_reload_executed_total Attempts to reload a workload, by whether they succeeded.
+# HELP reloader_reload_executed_total Attempts to reload a workload, by success.
 # TYPE reloader_reload_executed_total counter
 reloader_reload_executed_total{success="false"} 2
 reloader_reload_executed_total{success="true"} 1
@@ -290,7 +290,7 @@ func TestFaultsAreCountedAndTold(t *testing.T) {
 		{Reason: reloader.ReasonEntryInvalid}, {Reason: reloader.ReasonEntryInvalid}, {Reason: reloader.ReasonWindowInvalid},
 	})
 	require.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(`
-# HELP reloader_annotation_faults_total Values of annotations that cannot be used, by what is wrong; each is counted when it is found.
+# HELP reloader_annotation_faults_total Annotation values that cannot be used, by reason; counted when detected.
 # TYPE reloader_annotation_faults_total counter
 reloader_annotation_faults_total{reason="EntryInvalid"} 2
 reloader_annotation_faults_total{reason="WindowInvalid"} 1
@@ -300,7 +300,7 @@ reloader_annotation_faults_total{reason="WindowInvalid"} 1
 func TestBothOutcomesAreThereFromTheStart(t *testing.T) {
 	_, registry := newMetrics(t)
 	require.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(`
-# HELP reloader_reload_executed_total Attempts to reload a workload, by whether they succeeded.
+# HELP reloader_reload_executed_total Attempts to reload a workload, by success.
 # TYPE reloader_reload_executed_total counter
 reloader_reload_executed_total{success="false"} 0
 reloader_reload_executed_total{success="true"} 0

@@ -99,7 +99,7 @@ func TestWorkIsCounted(t *testing.T) {
 	m.CheckpointLeftOut(7)
 	m.Alert("dropped")
 	require.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(`
-# HELP reloader_alerts_total Alerts, by what came of them: sent, failed, or dropped because too many were waiting.
+# HELP reloader_alerts_total Alerts, by result: sent, failed, or dropped because the queue was full.
 # TYPE reloader_alerts_total counter
 reloader_alerts_total{result="dropped"} 1
 # HELP reloader_errors_total Failures to handle a key, by their type.
@@ -112,7 +112,7 @@ reloader_events_processed_total{event_type="delete",resource_type="secretprovide
 # TYPE reloader_events_received_total counter
 reloader_events_received_total{event_type="add",resource_type="unknown"} 1
 reloader_events_received_total{event_type="delete",resource_type="secretproviderclasspodstatus"} 1
-# HELP reloader_checkpoint_sources_left_out Sources for which the checkpoint has no room. What changes in them while no engine runs is missed.
+# HELP reloader_checkpoint_sources_left_out Sources for which the checkpoint has no room. Changes to them while no engine is running are missed.
 # TYPE reloader_checkpoint_sources_left_out gauge
 reloader_checkpoint_sources_left_out 7
 # HELP reloader_paused_deployments Deployments within a pause period: what changes for them is rolled out when it ends.
@@ -122,16 +122,16 @@ reloader_paused_deployments 3
 # TYPE reloader_reconcile_total counter
 reloader_reconcile_total{result="error"} 1
 reloader_reconcile_total{result="success"} 1
-# HELP reloader_retries_total Keys that went back to their queue after a failure.
+# HELP reloader_retries_total Keys that were requeued after a failure.
 # TYPE reloader_retries_total counter
 reloader_retries_total 1
-# HELP reloader_skipped_total Workloads that depend on a changed source and are not reloaded, by the reason.
+# HELP reloader_skipped_total Workloads that depend on a changed source and were not reloaded, by reason.
 # TYPE reloader_skipped_total counter
 reloader_skipped_total{reason="Ignored"} 1
 # HELP reloader_workloads_matched_total Workloads that a changed source reloads.
 # TYPE reloader_workloads_matched_total counter
 reloader_workloads_matched_total{kind="Deployment"} 1
-# HELP reloader_workloads_scanned_total Workloads that were looked at, because a source has changed that they depend on.
+# HELP reloader_workloads_scanned_total Workloads that were evaluated because a source that they depend on has changed.
 # TYPE reloader_workloads_scanned_total counter
 reloader_workloads_scanned_total{kind="Deployment"} 2
 `), "reloader_alerts_total", "reloader_errors_total", "reloader_events_processed_total", "reloader_events_received_total",

@@ -1,7 +1,7 @@
-// Package admissionreview reads AdmissionReviews. It owns what of a review is
-// read at all, and how much of it: whoever reaches the webhook may send one, and
-// decoding one into Kubernetes' types takes hundreds of times its size.
+// Package admissionreview reads AdmissionReviews. It owns which fields of a review
+// are read, and their size limits: any client of the webhook may send one, and
+// decoding into Kubernetes' types can take hundreds of times its size.
 //
-// The objects of a review are left as they are, see kind.Kind.Excerpt; answers
-// are controller-runtime's.
+// The objects in a review are not decoded here, see kind.Kind.Excerpt. Answers are
+// types of controller-runtime.
 package admissionreview

@@ -23,11 +23,11 @@ const MaxBytes = 7 << 20
 // no review that could be answered.
 var ErrNoReview = errors.New("not an AdmissionReview of admission.k8s.io/v1")
 
-// maxText bounds each string that is read, and so what of a review can get into
-// logs. No name of an object, kind or group is longer.
+// maxText bounds each string that is read, and with it the text of a review that can
+// reach the logs. No name of an object, kind or group is longer.
 const maxText = 253
 
-// header is what is read of a review, besides its objects.
+// header holds the fields of a review that are read, apart from the objects.
 type header struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`

@@ -1,19 +1,18 @@
-// Package room shares out memory among requests that are being received and
-// worked on, so that no sender keeps another out.
+// Package room divides memory among requests that are being received or processed,
+// so that no sender can exclude another.
 //
-// A request has a Place, which grows with what arrives. Memory is given to the
-// address that holds the least of those that wait. If there is none left, the
-// address that holds the most gives up its oldest request that is still being
-// received, as long as it would have more than the one that waits. So one
-// address alone may have all of it, two have half each while both want it, and
-// who sends slowly loses a place of his own.
+// A request has a Place, which grows with the bytes that arrive. Memory goes to the
+// waiting address that holds the least. If none is free, the address that holds the
+// most loses its oldest request that is still being received, provided that it
+// would still have more than the waiting address. So a single address may use all
+// memory, two addresses get half each while both need it, and a slow sender loses a
+// place of its own.
 //
-// The package knows bytes and addresses. Reading bodies is package webhook's,
-// what a byte costs is, too.
+// The package counts bytes per address. Package webhook reads the bodies and decides
+// what a byte costs.
 //
 //	Enter ──> receiving ──Grow──> receiving ──Settle──> settled ──> Leave
 //	              └──────── evicted ───────┘
 //
-// A place that is settled is not taken away: the work on it does not wait for
-// its sender.
+// A settled place is never evicted: its processing does not depend on the sender.
 package room

@@ -30,7 +30,7 @@ type Room struct {
 	waiting int
 	holders map[string]*holder
 	turn    uint64
-	evicted []*Place // whose senders have to be told
+	evicted []*Place // whose senders are notified by unlock
 }
 
 // holder is an address that has places, or waits for one.
@@ -86,7 +86,7 @@ func (r *Room) Enter(address string, evict context.CancelCauseFunc) *Place {
 	return p
 }
 
-// unlock tells those who have lost their places.
+// unlock releases mu and notifies the evicted places.
 func (r *Room) unlock() {
 	evicted := r.evicted
 	r.evicted = nil
@@ -128,7 +128,8 @@ func (p *Place) ask(by int64) (*waiter, error) {
 	}
 	r.turn++
 	w := &waiter{place: p, want: by, turn: r.turn, ready: make(chan struct{})}
-	// Who has something already comes first: when it is through, that is free.
+	// A request that already holds memory comes first: when it finishes, that
+	// memory is free.
 	at := len(h.waiting)
 	if p.held > 0 {
 		at = slices.IndexFunc(h.waiting, func(w *waiter) bool { return w.place.held == 0 })
@@ -203,14 +204,14 @@ func (p *Place) Leave() {
 	r.shareLocked()
 }
 
-// shareLocked gives what is free to those who wait.
+// shareLocked gives free memory to waiting requests.
 func (r *Room) shareLocked() {
 	for r.waiting > 0 {
 		h := r.nextLocked()
 		w := h.waiting[0]
 		if w.want > r.free {
 			r.makeRoomLocked(h, w.want)
-			return // Whoever leaves calls again.
+			return // leave calls it again
 		}
 		r.dropLocked(h, 0)
 		r.free -= w.want

@@ -8,11 +8,11 @@ import (
 	"sync"
 )
 
-// maxChain is how many certificates of a client are looked at: its own and
-// some between that and the CA.
+// maxChain bounds the certificates of a client that are verified: its own and some
+// intermediates.
 const maxChain = 4
 
-// client is what is known of who is at the other end of a connection.
+// client caches whether the client of a connection is known.
 type client struct {
 	verify sync.Once
 	known  bool

@@ -7,10 +7,9 @@ import (
 	"sync"
 )
 
-// connections bounds the connections that are open at a time. Where there are
-// too many, the address that has the most gives one up: the one on which nothing
-// has happened for the longest time, of those that are idle if there are any. So
-// whoever opens connections and leaves them idle closes his own.
+// connections bounds the number of open connections. At the limit, the address with
+// the most connections loses one: the one without activity for the longest time,
+// idle connections first. So a client that opens idle connections loses its own.
 type connections struct {
 	limit int
 

@@ -1,15 +1,15 @@
-// Package server is how the webhook is reached: it listens, speaks TLS, tells
-// whether it is ready, and ends in a way that loses no request.
+// Package server is the HTTPS server of the webhook: listener, TLS, readiness, and a
+// shutdown that loses no request.
 //
-// An API server keeps few connections, each for a long time, and learns late
-// that a pod is going. So ending takes three steps: the server says that it is
-// not ready, and goes on serving; every answer asks its client to come back on a
-// new connection, which leads to another pod as soon as the Service knows; and
-// only after Options.Linger does it close what is left, when the requests that
-// are being answered have been.
+// An API server keeps a few connections open for a long time, and learns late that
+// a pod is terminating. So the shutdown has three steps. The server reports that it
+// is not ready, and keeps serving. Every answer asks the client to open a new
+// connection, which the Service routes to another pod once it is updated. After
+// Options.Linger the server closes the remaining connections, when all requests in
+// progress have been answered.
 //
-// Whoever reaches it may open connections. Their number is bounded, and so is
-// what each holds in memory; the address with the most gives way (connections.go).
+// Any client may open connections. Their number and the memory of each are bounded;
+// at the limit, the address with the most connections loses one (connections.go).
 //
-// The package knows nothing of admission: see package webhook for the handlers.
+// For the handlers see package webhook.
 package server

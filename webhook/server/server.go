@@ -15,8 +15,8 @@ import (
 	"github.com/go-logr/logr"
 )
 
-// DefaultLinger is how long a server goes on serving after it was told to end:
-// longer than it takes until no API server comes to it any more.
+// DefaultLinger is the time that a server keeps serving after the shutdown has
+// begun. It is longer than API servers need to switch to another pod.
 const DefaultLinger = 10 * time.Second
 
 // DefaultMaxConnections is how many connections are open at a time. An API
@@ -25,7 +25,7 @@ const DefaultMaxConnections = 256
 
 const (
 	// The API server sends a review at once and waits for 30 seconds at most.
-	// Who is slower holds up nothing but himself.
+	// A slower client delays only itself.
 	readHeaderTimeout = 3 * time.Second
 	readTimeout       = 5 * time.Second
 	writeTimeout      = 30 * time.Second
@@ -57,16 +57,16 @@ type Options struct {
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// MinVersion of TLS: tls.VersionTLS12 or tls.VersionTLS13, the default.
 	MinVersion uint16
-	// Linger is how long to go on serving when told to end. Negative: not at
-	// all. Zero: DefaultLinger.
+	// Linger is the time to keep serving after the shutdown has begun. Negative:
+	// none. Zero: DefaultLinger.
 	Linger time.Duration
-	// MaxConnections is how many connections are open at a time. Beyond that, the
-	// address with the most gives one up. Zero: DefaultMaxConnections.
+	// MaxConnections bounds the number of open connections. At the limit, the
+	// address with the most loses one. Zero: DefaultMaxConnections.
 	MaxConnections int
-	// ClientCAs are who signs the certificates of clients that Server.Knows is to
-	// recognize. Nobody else is refused. Nil: no client is asked for one.
+	// ClientCAs sign the certificates of the clients that Server.Knows recognizes.
+	// Other clients are served, too. Nil: no client certificate is requested.
 	ClientCAs *x509.CertPool
-	// Log tells when serving begins and ends. The zero Logger is silent.
+	// Log reports the begin and the end of serving. The zero Logger is silent.
 	Log logr.Logger
 }
 
@@ -130,8 +130,8 @@ func New(o Options) (*Server, error) {
 // Serve.
 func (s *Server) Register(path string, handler http.Handler) { s.mux.Handle(path, handler) }
 
-// Ready is for a readiness probe: it returns nil while requests are welcome,
-// which ends as soon as the server is told to end.
+// Ready is for a readiness probe. It returns nil from the start of serving until
+// the shutdown begins.
 func (s *Server) Ready() error {
 	switch s.state.Load() {
 	case idle:
@@ -149,8 +149,8 @@ func (s *Server) Ready() error {
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	clientAuth := tls.NoClientCert
 	if s.options.ClientCAs != nil {
-		// Asked for, and looked at by Knows: a certificate that is wrong refuses
-		// nobody.
+		// Requested, and verified by Knows: a client with an invalid certificate is
+		// still served.
 		clientAuth = tls.RequestClientCert
 	}
 	server := &http.Server{
