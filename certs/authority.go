@@ -37,8 +37,7 @@ func newAuthority(now time.Time, lifetime time.Duration) (authority, error) {
 	if err != nil {
 		return authority{}, err
 	}
-	// The CAs that follow one another bear the same name and are told apart by
-	// their key identifiers.
+	// Successive CAs have the same name; their key identifiers differ.
 	template.Subject = pkix.Name{CommonName: "webhook serving CA"}
 	template.IsCA = true
 	template.MaxPathLenZero = true
@@ -80,7 +79,7 @@ func (a authority) issue(dnsNames []string, now time.Time, lifetime time.Duratio
 
 // certificate returns what CA and leaf have in common.
 func certificate(now time.Time, lifetime time.Duration) (*x509.Certificate, error) {
-	// 159 random bits: RFC 5280 allows 20 octets, the first bit of which is the sign.
+	// 159 random bits: RFC 5280 allows 20 octets, and their first bit is the sign.
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 159))
 	if err != nil {
 		return nil, fmt.Errorf("make serial number: %w", err)

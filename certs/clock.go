@@ -13,10 +13,10 @@ import (
 // the same: the header has whole seconds, and answers take time.
 const maxSkew = time.Minute
 
-// ServerClock tells the API server's time, as its answers date themselves. The API
-// server is who verifies the certificate. By their own clocks a replica that is
-// years ahead finds every certificate expired, and the others find what it makes
-// not valid yet: they would renew it in turns.
+// ServerClock follows the time of the API server, from the Date header of its
+// answers, since the API server verifies the certificate. With local clocks, a
+// replica that is years ahead would find every certificate expired, the others
+// would find its certificates not yet valid, and all would renew in turns.
 //
 // Until there has been an answer, it is the clock it was made from. Safe for
 // concurrent use.

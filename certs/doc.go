@@ -5,35 +5,34 @@
 // Everything goes through the API: the certificate lives in one Secret that
 // exists already (empty, to begin with), and its CA is written into the webhook
 // configurations that name the service. Nothing is mounted, so a rotation needs
-// no restart and takes effect as soon as the watch tells of it.
+// no restart and takes effect as soon as the watch reports it.
 //
 // # Who owns the Secret
 //
-// A Secret with a CA key (KeyCAKey), or with nothing in it, is kept by this
-// package: certificate and CA are made and renewed in it, when two thirds of
-// their lives are over. A Secret that has a certificate but no CA key, or that
-// bears the name of a Certificate of cert-manager, belongs to somebody else. It
-// is served and its ca.crt is published, and it is never written.
+// A Secret that is empty or has a CA key (KeyCAKey) belongs to this package. It
+// creates certificate and CA there, and renews them after two thirds of their
+// lifetimes. A Secret that has a certificate but no CA key, or that carries the
+// annotation of a cert-manager Certificate, belongs to another controller. Its
+// certificate is served and its ca.crt is published, but it is never written.
 //
-// Whoever knows beforehand that others do the work says so: with
-// Options.FilledByOthers nothing is ever put into the Secret, and with
-// Options.PublishedByOthers nothing into the configurations, as where
-// cert-manager's injector does it.
+// A user who delegates this work configures it: with Options.FilledByOthers the
+// Secret is never written, and with Options.PublishedByOthers the configurations
+// are not, for example where cert-manager's injector writes them.
 //
 // # Several replicas
 //
 // There is no leader. Each replica does the same work, and every write is bound
-// to the resourceVersion that it was decided on. Who loses reads again and takes
-// what the winner wrote. Replicas agree on the time, too: with a ServerClock it is
+// to the resourceVersion that it was decided on. The loser of a
+// conflict reads the Secret again and uses the content of the winner. Replicas agree on the time, too: with a ServerClock it is
 // the API server's, so that one whose clock is years ahead renews nothing.
 //
 // # Order
 //
 // A leaf that a new CA has signed is served only once every configuration
-// trusts that CA, and has done so for a moment, since API servers hear of it
-// later than the one who wrote it; until then the leaf before it is served. A
-// bundle therefore holds the CA before the present one for as long as a leaf of
-// it may be in use. The same order holds for pairs that others make.
+// trusts that CA, and has done so for a moment, since API servers see the change
+// later than its writer. Until then the previous leaf is served. Therefore a bundle
+// keeps the previous CA for as long as a leaf of it may be in use. The same order
+// holds for certificates from other controllers.
 //
-// Start reading at Keeper. The package knows nothing of what the webhook does.
+// Start reading at Keeper.
 package certs

@@ -24,12 +24,12 @@ import (
 )
 
 const (
-	// maxWait bounds the time between two looks at the certificate: a timer does
-	// not notice when the clock is set.
+	// maxWait bounds the time between two checks of the certificate: a timer does
+	// not notice that the clock was changed.
 	maxWait = time.Hour
 	// maxRetry bounds the time between two tries of something that fails.
 	maxRetry = time.Minute
-	// maxTries bounds how often in a row somebody else may be faster.
+	// maxTries bounds the write conflicts in a row.
 	maxTries = 5
 	// writesPerSecond and writeBurst bound what a fight with another writer over
 	// the same objects costs the API server.
@@ -37,7 +37,7 @@ const (
 	writeBurst      = 10
 )
 
-var errTooManyWrites = errors.New("somebody else keeps overwriting it; next try later")
+var errTooManyWrites = errors.New("another writer keeps overwriting it; retrying later")
 
 // Keeper keeps the serving certificate of one process. Make one with New, run
 // it with Run, and serve with GetCertificate. Its methods are safe for
@@ -58,8 +58,8 @@ type Keeper struct {
 	trustedSince time.Time
 
 	mu      sync.RWMutex
-	current *pair // what is served; nil until there is one
-	trouble error // why the last step did not end well
+	current *pair // the served pair; nil until there is one
+	trouble error // why the last step failed; nil if it did not
 }
 
 // New returns a Keeper that does nothing until Run.
@@ -86,7 +86,7 @@ func New(client Client, opts Options) (*Keeper, error) {
 	return k, nil
 }
 
-// changed wakes Run. Whoever comes while a token waits is covered by it.
+// changed wakes Run. A token that is already waiting covers further changes.
 func (k *Keeper) changed() {
 	select {
 	case k.wake <- struct{}{}:
@@ -163,8 +163,8 @@ func (k *Keeper) watch(ctx context.Context, watches *sync.WaitGroup) {
 	}
 }
 
-// guardedStep is step, whose panic is an error: what other certificates are made of
-// is others' text.
+// guardedStep is step, with a panic turned into an error: the certificates of other
+// controllers are foreign input.
 func (k *Keeper) guardedStep(ctx context.Context) (at time.Time, err error) {
 	err = guard.Call(func() (err error) {
 		at, err = k.step(ctx)
@@ -176,8 +176,8 @@ func (k *Keeper) guardedStep(ctx context.Context) (at time.Time, err error) {
 	return at, err
 }
 
-// step brings everything up to date once: the Secret, what is published, what
-// is served. It returns when to look again if nothing changes until then.
+// step updates the Secret, the published CA and the served certificate once. It
+// returns the time of the next check if nothing changes until then.
 func (k *Keeper) step(ctx context.Context) (at time.Time, err error) {
 	for range maxTries {
 		secret, err := k.keep(ctx)
@@ -217,19 +217,20 @@ func (k *Keeper) pair(secret *corev1.Secret, now time.Time) (*pair, error) {
 		}
 	}
 	data := secret.Data
-	if k.opts.PublishedByOthers { // What they publish counts, not what is in here.
+	if k.opts.PublishedByOthers { // The published CAs count, not the one in the Secret.
 		data = maps.Clone(data)
 		delete(data, KeyCA)
 	}
 	return parsePair(data, k.opts.DNSNames[0], now)
 }
 
-// keeps tells whether the Secret is this package's to write.
+// keeps reports whether this package writes the Secret.
 func (k *Keeper) keeps(secret *corev1.Secret) bool {
 	return !k.opts.FilledByOthers && ours(secret)
 }
 
-// next returns until when a pair, and what is served until then, will do.
+// next returns the time until which the pair, and the one that is served meanwhile,
+// need no renewal.
 func (k *Keeper) next(secret *corev1.Secret, p *pair) (time.Time, error) {
 	at := p.cert.Leaf.NotAfter
 	k.mu.RLock()
@@ -248,8 +249,8 @@ func (k *Keeper) next(secret *corev1.Secret, p *pair) (time.Time, error) {
 	return at, err
 }
 
-// keep returns the Secret with a pair in it: the one that is there if it will
-// do or is not ours, else a new one, written by us or by whoever was faster.
+// keep returns the Secret with a pair in it. It keeps the existing pair if that is
+// valid or not ours; else it writes a new one, or uses that of a faster replica.
 func (k *Keeper) keep(ctx context.Context) (*corev1.Secret, error) {
 	secret, err := k.known(ctx)
 	for range maxTries {
@@ -296,8 +297,8 @@ func (k *Keeper) read(ctx context.Context) (*corev1.Secret, error) {
 	return secret, nil
 }
 
-// write replaces the data of the Secret as it was read. The resourceVersion
-// that it carries makes the write a conflict if anybody was faster.
+// write replaces the data of the Secret as it was read. Its
+// resourceVersion makes the write a conflict if the Secret has changed since.
 func (k *Keeper) write(ctx context.Context, secret *corev1.Secret, data map[string][]byte) (*corev1.Secret, error) {
 	if !k.writes.TryAccept() {
 		return nil, fmt.Errorf("write secret %s/%s: %w", secret.Namespace, secret.Name, errTooManyWrites)

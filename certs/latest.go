@@ -31,8 +31,8 @@ type latest struct {
 
 var _ cache.ReflectorStore = (*latest)(nil)
 
-// get returns the object, or nil; synced tells whether nil means that it does
-// not exist.
+// get returns the object, or nil. If synced is true, nil means that it does not
+// exist.
 func (l *latest) get() (obj object, synced bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -69,19 +69,17 @@ type Options struct {
 	Secret    string
 	// DNSNames are the names that the certificate is made for. The first is the
 	// one that the API server asks for, <service>.<namespace>.svc: a certificate
-	// brought by somebody else must be valid for that one only.
+	// of another controller needs to be valid for that name only.
 	DNSNames []string
 	// MutatingConfigurations and ValidatingConfigurations name the webhook
-	// configurations whose webhooks all get the CA. None is fine: somebody else
-	// publishes it then.
+	// configurations whose webhooks all get the CA. Without names, another
+	// controller publishes it.
 	MutatingConfigurations   []string
 	ValidatingConfigurations []string
-	// FilledByOthers is true if the Secret is for somebody else to fill, such as
-	// a user or another controller: it is never written, not even when it is
-	// empty, and need not exist yet. What this package keeps by itself, see "Who
-	// owns the Secret", is then kept by nobody.
+	// FilledByOthers is true if a user or another controller fills the Secret. It
+	// is never written then, not even when it is empty, and may be created later.
 	FilledByOthers bool
-	// PublishedByOthers is true if somebody else writes the CA into the
+	// PublishedByOthers is true if another controller writes the CA into the
 	// configurations. They are watched and never written, and the certificate
 	// of the Secret is served once they trust it.
 	PublishedByOthers bool
@@ -94,9 +92,9 @@ type Options struct {
 	// CALifetime is the same for the CA. At least three times LeafLifetime, so
 	// that no leaf outlives its CA. Default DefaultCALifetime.
 	CALifetime time.Duration
-	// Clock tells the time. Default is the real one.
+	// Clock defaults to the real one.
 	Clock clock.Clock
-	// Log tells what changed. The zero value is silent.
+	// Log reports changes. The zero value is silent.
 	Log logr.Logger
 }
 

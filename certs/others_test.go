@@ -62,7 +62,7 @@ func TestASecretThatOthersFillIsAwaited(t *testing.T) {
 		want  string
 	}{
 		"it does not exist": {given: func(w *world) { w.secrets.remove("cert") }, want: "read secret system/cert"},
-		"it is empty":       {given: func(*world) {}, want: "secret system/cert: nobody has put tls.crt and tls.key into it yet"},
+		"it is empty":       {given: func(*world) {}, want: "secret system/cert: tls.crt and tls.key are missing: waiting for the controller that fills it"},
 		"cert-manager has not issued it": {
 			given: func(w *world) { w.fill(nil) },
 			want:  "secret system/cert: cert-manager has not issued it yet: see kubectl describe certificate -n system hook",

@@ -29,9 +29,9 @@ const (
 // maxAuthorities bounds the CAs of a bundle, whatever happens to the Secret.
 const maxAuthorities = 3
 
-// ours tells whether this package keeps the Secret: it has the key to do so, or
-// nobody has put anything in yet. One that cert-manager fills is not ours, even
-// if a key of ours is left in it: the two would overwrite each other for ever.
+// ours reports whether this package maintains the Secret: it contains our CA key, or
+// it is empty. A Secret that cert-manager fills is not ours, even if it still
+// contains our key: both would overwrite each other endlessly.
 func ours(secret *corev1.Secret) bool {
 	if issuedBy(secret) != "" {
 		return false
@@ -52,8 +52,8 @@ func issuedBy(secret *corev1.Secret) string {
 	return secret.Annotations[certificateName]
 }
 
-// waiting tells why a Secret that others fill has no certificate yet; nil if it
-// has one.
+// waiting returns the reason why a Secret that others fill has no certificate yet;
+// nil if it has one.
 func waiting(secret *corev1.Secret) error {
 	if len(secret.Data[KeyCertificate])+len(secret.Data[KeyPrivateKey]) > 0 {
 		return nil
@@ -61,7 +61,7 @@ func waiting(secret *corev1.Secret) error {
 	if name := issuedBy(secret); name != "" {
 		return fmt.Errorf("cert-manager has not issued it yet: see kubectl describe certificate -n %s %s", secret.Namespace, name)
 	}
-	return fmt.Errorf("nobody has put %s and %s into it yet", KeyCertificate, KeyPrivateKey)
+	return fmt.Errorf("%s and %s are missing: waiting for the controller that fills it", KeyCertificate, KeyPrivateKey)
 }
 
 // pair is a certificate that can be served, and what its clients have to trust.
@@ -73,7 +73,7 @@ type pair struct {
 // parsePair returns the pair in data, or why it could not be verified now by a
 // client that asks for dnsName.
 func parsePair(data map[string][]byte, dnsName string, now time.Time) (*pair, error) {
-	// The errors of X509KeyPair name what is wrong and hold nothing of the key.
+	// The errors of X509KeyPair describe the problem and never contain the key.
 	cert, err := tls.X509KeyPair(data[KeyCertificate], data[KeyPrivateKey])
 	if err != nil {
 		return nil, fmt.Errorf("read %s and %s: %w", KeyCertificate, KeyPrivateKey, err)
@@ -156,7 +156,7 @@ func renew(data map[string][]byte, o Options, now time.Time) (next map[string][]
 	} else if len(trusted) == len(bundle) {
 		return nil, "", nil
 	} else {
-		leafReason = "a former CA is not in use any more"
+		leafReason = "a former CA is no longer in use"
 	}
 	next[KeyCA] = encodeCertificates(trusted...)
 	return next, leafReason, nil
@@ -201,14 +201,14 @@ func leafProblem(data map[string][]byte, a authority, o Options, now time.Time) 
 	return ""
 }
 
-// livesLonger tells whether a certificate was made for a longer life than it
-// would be now: who shortens it means the present one, too.
+// livesLonger reports whether a certificate has a longer lifetime than a new one
+// would have. A shorter lifetime in the configuration applies to it, too.
 func livesLonger(cert *x509.Certificate, lifetime time.Duration) bool {
 	return cert.NotAfter.Sub(cert.NotBefore) > lifetime+backdated(lifetime)+2*time.Second
 }
 
-// stillTrusted returns, as DER, the CA that signs (the first) and those before
-// it of which a leaf may still be in use.
+// stillTrusted returns, as DER, the signing CA (the first) and the former CAs whose
+// leaves may still be in use.
 func stillTrusted(bundle []*x509.Certificate, leafLifetime time.Duration, now time.Time) [][]byte {
 	trusted := [][]byte{bundle[0].Raw}
 	if !now.Before(takeover(bundle[0], leafLifetime)) {

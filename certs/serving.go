@@ -29,9 +29,9 @@ func (k *Keeper) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) 
 	return &k.current.cert, nil
 }
 
-// Ready is for a readiness probe: it returns nil when a certificate is served,
-// is valid now, and is trusted by every configuration named in Options, as far
-// as the watches tell. It does no I/O.
+// Ready is for a readiness probe. It returns nil if the served certificate is valid
+// now and is trusted by every configuration named in Options, according to the
+// watches. It does no I/O.
 func (k *Keeper) Ready() error {
 	k.mu.RLock()
 	current, trouble := k.current, k.trouble
@@ -49,7 +49,7 @@ func (k *Keeper) Ready() error {
 	return nil
 }
 
-// because adds what is known of the reason to an error.
+// because adds the reason to an error, if it is known.
 func because(err, reason error) error {
 	if reason == nil {
 		return err
@@ -57,8 +57,8 @@ func because(err, reason error) error {
 	return fmt.Errorf("%w: %w", err, reason)
 }
 
-// mayServe tells whether p may be served before its CA is known to be
-// published: nothing better is there, or clients can verify it already.
+// mayServe reports whether p may be served before its CA is known to be published:
+// there is no better pair, or clients can verify it already.
 func (k *Keeper) mayServe(p *pair, now time.Time) bool {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
@@ -68,7 +68,7 @@ func (k *Keeper) mayServe(p *pair, now time.Time) bool {
 	if len(p.ca) == 0 {
 		return !k.opts.PublishedByOthers
 	}
-	// What is published for the present pair is what clients trust at least.
+	// Clients trust at least the CAs that are published for the current pair.
 	return verify(p.cert, k.opts.DNSNames[0], parseCertificates(k.current.ca), now) == nil
 }
 
@@ -108,7 +108,7 @@ func (k *Keeper) handOver(p *pair, now time.Time) (until time.Time) {
 // trusted returns nil if a client that knows the configurations as this process
 // does can verify p.
 func (k *Keeper) trusted(p *pair, now time.Time) error {
-	if len(p.ca) == 0 && !k.opts.PublishedByOthers { // nobody says whom to trust
+	if len(p.ca) == 0 && !k.opts.PublishedByOthers { // no CA to trust is known
 		return nil
 	}
 	for _, c := range k.configurations {
@@ -140,7 +140,7 @@ func (k *Keeper) publish(ctx context.Context, from *corev1.Secret, ca []byte) (s
 	var errs []error
 	for _, c := range k.configurations {
 		outdated, err := c.outdated(ca)
-		if err != nil { // Not there, or not read: the watch will tell.
+		if err != nil { // Missing or not read yet: wait for the watch.
 			k.log.V(1).Info("CA not published yet", "why", err.Error())
 			continue
 		}
@@ -164,7 +164,7 @@ func (k *Keeper) publish(ctx context.Context, from *corev1.Secret, ca []byte) (s
 		switch err := c.publish(ctx, outdated, ca); {
 		case err == nil:
 			k.log.Info("CA published", "kind", c.kind, "name", c.name, "webhooks", outdated.webhooks)
-		case apierrors.IsConflict(err), apierrors.IsNotFound(err): // The watch will tell.
+		case apierrors.IsConflict(err), apierrors.IsNotFound(err): // Wait for the watch.
 			k.log.V(1).Info("CA not published yet", "why", err.Error())
 		default:
 			errs = append(errs, err)

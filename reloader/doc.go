@@ -18,7 +18,7 @@
 //   - leader: the lease that lets one engine of several write
 //   - report: outcomes -> events, metrics and alerts
 //   - alert: a bounded queue of messages to a chat
-//   - receiver: one post to an HTTP endpoint of somebody else's
+//   - receiver: one POST to an external HTTP endpoint
 //   - metainfo: what runs, in a ConfigMap for tools
 //   - api: health, metrics and profiles over HTTP
 //

@@ -1,6 +1,6 @@
 package reloader
 
-// Outcome is what came of handling a workload or a source once.
+// Outcome is the result of handling a workload or a source once.
 type Outcome string
 
 // The outcomes.

@@ -5,9 +5,9 @@ type Severity int
 
 // The severities, mildest first.
 const (
-	// Notice is told and never denied.
+	// Notice is reported and never denied.
 	Notice Severity = iota
-	// Doubtful is told, and denied when strict.
+	// Doubtful is reported, and denied in strict mode.
 	Doubtful
 	// Broken is denied by default.
 	Broken
@@ -26,9 +26,8 @@ func (s Severity) String() string {
 	return "unknown"
 }
 
-// Problem is something wrong or odd about one manifest. It is comparable: the
-// same problem of the same manifest is equal to itself, so that what a request
-// brings in can be told from what was there before.
+// Problem is one problem of one manifest. It is comparable, so that problems that a
+// request adds can be distinguished from existing ones.
 type Problem struct {
 	Severity Severity
 	Reason   Reason

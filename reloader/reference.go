@@ -1,6 +1,6 @@
 package reloader
 
-// How tells in which way a workload's pod template uses a source.
+// How is the way in which a workload's pod template uses a source.
 type How string
 
 // The ways of using a source. Auto-reload follows the first group only; the

@@ -7,8 +7,8 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-// Profiling returns the routes under /debug/pprof. They tell a lot and cost a
-// lot, and belong on an address of their own.
+// Profiling returns the routes under /debug/pprof. They reveal much and are
+// expensive, so serve them on a separate address.
 func Profiling() http.Handler {
 	r := chi.NewRouter()
 	r.Route("/debug/pprof", func(r chi.Router) {

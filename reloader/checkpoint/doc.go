@@ -1,10 +1,9 @@
-// Package checkpoint keeps, per source that something depends on, the
-// fingerprint and resource version that have been rolled out to all its
-// workloads, so that the next engine can tell what changed while none was
-// running.
+// Package checkpoint stores, for each source that a workload depends on, the
+// fingerprint and resource version that have been rolled out to all its workloads.
+// The next engine compares them to find the changes made while none was running.
 //
-// It owns the form in which that is stored and the writing of it: eight
-// ConfigMaps (shards) in the release namespace, each with one binary entry.
+// It owns the storage format and the writes: eight ConfigMaps (shards) in the
+// release namespace, each with one binary entry.
 // Sources are stored as hashes of their names, 41 bytes each; neither names nor
 // content are. It does not decide what has been rolled out, nor who may write:
 // the engine does, under its lease. It never creates or deletes a ConfigMap.

@@ -62,7 +62,7 @@ type header struct {
 	written time.Time
 }
 
-// keyOf is what is stored of the ID of a key.
+// keyOf returns the stored form of a key ID.
 func keyOf(keyID string) [keySize]byte {
 	sum := sha256.Sum256([]byte(keyTag + keyID))
 	return [keySize]byte(sum[:])

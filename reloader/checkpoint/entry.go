@@ -11,7 +11,8 @@ import (
 	"k8s-reloader/reloader/fingerprint"
 )
 
-// Entry is what has been rolled out of one source to all its workloads.
+// Entry describes the content of one source that has been rolled out to all its
+// workloads.
 type Entry struct {
 	Fingerprint fingerprint.Fingerprint
 	// Version is the resource version at which the source had that content.

@@ -6,12 +6,12 @@ import (
 	"slices"
 )
 
-// owner stands for a namespace: a hash of its name. 0 is one that is not known:
-// an entry tells only a hash of its source.
+// owner identifies a namespace by a hash of its name. 0 is an unknown namespace:
+// an entry contains only a hash of its source.
 type owner uint32
 
-// selector chooses what a full shard leaves out. Its order depends on a seed of
-// this process, so that nobody can choose names that come first.
+// selector chooses the entries that a full shard leaves out. Its order depends on a
+// seed of this process, so that a tenant cannot choose names that come first.
 type selector struct{ seed maphash.Seed }
 
 func newSelector() selector { return selector{maphash.MakeSeed()} }

@@ -22,7 +22,7 @@ const (
 
 var errNotLoaded = errors.New("flush the checkpoint: it has not been loaded")
 
-// result is what came of one shard in a flush.
+// result is the outcome of one shard in a flush.
 type result struct {
 	wrote bool
 	err   error
@@ -36,7 +36,7 @@ type result struct {
 // It returns ErrConflict as soon as another engine turns out to write the
 // checkpoint: the caller, if it is still the leader, may Run again, and its
 // memory then overwrites what the other wrote; or Load first. Otherwise it
-// returns when ctx has ended, with what the last flush could not write.
+// returns when ctx has ended, with the errors of the last flush.
 func (s *Store) Run(ctx context.Context) error {
 	ticker := s.clock.NewTicker(s.options.FlushInterval)
 	defer ticker.Stop()
@@ -103,7 +103,7 @@ func (s *Store) logChanges(results [Shards]result, failing *[Shards]bool) {
 }
 
 // flush writes the dirty shards that are due, or all of them. At a conflict it
-// stops: who is not the leader shall not go on writing.
+// stops: an engine that is no longer the leader must not write.
 func (s *Store) flush(ctx context.Context, all bool) (results [Shards]result, err error) {
 	giveBack, err := s.take(ctx)
 	if err != nil {
@@ -134,7 +134,7 @@ func (s *Store) flush(ctx context.Context, all bool) (results [Shards]result, er
 func (s *Store) write(ctx context.Context, sh *shard) result {
 	r := s.attempt(ctx, sh)
 	if apierrors.IsConflict(r.err) {
-		// It may be someone who has only changed the labels.
+		// The other writer may have changed only labels.
 		r = s.attempt(ctx, sh)
 	}
 	if refusal(r.err) {
@@ -192,8 +192,8 @@ func (s *Store) reportLeftOut() {
 	s.options.LeftOut(sum)
 }
 
-// reread looks at a ConfigMap that may have been changed by others, or by a
-// write of ours whose answer got lost.
+// reread reads a ConfigMap that may have been changed by another writer, or by our
+// own write whose answer was lost.
 func (s *Store) reread(ctx context.Context, sh *shard) error {
 	f, err := s.read(ctx, sh)
 	if err != nil {
@@ -203,7 +203,7 @@ func (s *Store) reread(ctx context.Context, sh *shard) error {
 	first := sh.object == nil
 	rival := !first && s.isRival(sh, &f)
 	if !first && !rival && (f.blank || f.flaw != nil) {
-		s.log.Info("someone has damaged the checkpoint, it is written anew",
+		s.log.Info("checkpoint was damaged by another writer, rewriting it",
 			"configMap", klog.KRef(s.options.Namespace, sh.name), "empty", f.blank)
 	}
 	sh.take(&f)
@@ -213,8 +213,7 @@ func (s *Store) reread(ctx context.Context, sh *shard) error {
 	return nil
 }
 
-// isRival reports whether another engine has written what was found, after it
-// was last read.
+// isRival reports whether another engine wrote the shard since it was last read.
 func (s *Store) isRival(sh *shard, f *found) bool {
 	if f.blank || f.hash == sh.seen || f.header.writer == s.writer {
 		return false

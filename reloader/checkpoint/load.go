@@ -51,7 +51,7 @@ type found struct {
 	entries map[id]packed
 }
 
-// Load reads all shards and replaces what is in memory. It may be called again,
+// Load reads all shards and replaces the entries in memory. It may be called again,
 // by a new leader. A shard that cannot be used is a problem in the Summary and
 // counts as empty. The error means that the API server did not answer or ctx is
 // done; the memory is then as it was, and the call is worth repeating.
@@ -91,8 +91,8 @@ func (s *Store) Load(ctx context.Context) (Summary, error) {
 	return summary, nil
 }
 
-// problems says what is wrong with the shards. What is wrong with all of them is
-// one problem.
+// problems describes the problems of the shards. One that all shards have is
+// reported once.
 func (s *Store) problems(all *[Shards]found) []string {
 	var problems []string
 	alike := true
@@ -110,7 +110,7 @@ func (s *Store) problems(all *[Shards]found) []string {
 
 var errLost = errors.New("it is empty, unlike others")
 
-// adopt takes over what was found of a shard. The turn is held.
+// adopt takes over a shard as it was read. The turn is held.
 func (s *Store) adopt(sh *shard, f *found) {
 	sh.loaded, sh.refused, sh.rest = true, false, time.Time{}
 	sh.take(f)
@@ -131,13 +131,12 @@ func (sh *shard) take(f *found) {
 	sh.flushes = max(sh.flushes, f.header.flushes)
 }
 
-// refuse has the next attempt wait until somebody may have mended something.
+// refuse delays the next attempt, since a user has to fix the cause first.
 func (sh *shard) refuse(now time.Time) {
 	sh.refused, sh.rest = true, now.Add(refusedRetry)
 }
 
-// read gets a shard and sets aside, in the object it returns, what is there and
-// cannot be used.
+// read gets a shard. Data that cannot be used is set aside in the returned object.
 func (s *Store) read(ctx context.Context, sh *shard) (found, error) {
 	object, err := s.client.Get(ctx, sh.name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -180,7 +179,7 @@ func (s *Store) create(ctx context.Context, sh *shard) (found, error) {
 	object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: s.options.Namespace, Name: sh.name}}
 	object, err := s.client.Create(ctx, object, metav1.CreateOptions{FieldManager: fieldManager})
 	if err != nil {
-		// One that somebody has made meanwhile is found by the next attempt.
+		// A ConfigMap that was created meanwhile is found by the next attempt.
 		return found{}, missingError{fmt.Errorf("create ConfigMap %s/%s: %w", s.options.Namespace, sh.name, err)}
 	}
 	return found{object: strip(object), hash: sha256.Sum256(nil), blank: true}, nil
@@ -200,7 +199,7 @@ func strip(object *corev1.ConfigMap) *corev1.ConfigMap {
 	return object
 }
 
-// setAside replaces what was set aside before: it does not grow.
+// setAside replaces the data that was set aside before, so that it does not grow.
 func setAside(object *corev1.ConfigMap, stored []byte) {
 	if object.BinaryData == nil {
 		object.BinaryData = map[string][]byte{}
@@ -209,7 +208,7 @@ func setAside(object *corev1.ConfigMap, stored []byte) {
 	object.BinaryData[asideEntry] = slices.Clone(stored[:min(len(stored), asideSize)])
 }
 
-// problem says in one line what is wrong, what is lost by it and how to mend it.
+// problem describes in one line the problem, its consequence and the remedy.
 func (s *Store) problem(name, lost string, flaw error) string {
 	return fmt.Sprintf("checkpoint %s/%s: %s: changes made while no engine was running are not noticed for %s; %s",
 		s.options.Namespace, name, cause(flaw), lost, remedy(flaw))
@@ -241,8 +240,8 @@ func remedy(flaw error) string {
 	return fmt.Sprintf("it is written anew, and what was there is kept in its entry %q", asideEntry)
 }
 
-// refusal reports whether the API server has answered with what somebody has to
-// mend, so that asking again soon is of no use.
+// refusal reports whether the API server refused for a reason that a user has to
+// fix, so that an early retry is useless.
 func refusal(err error) bool {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {

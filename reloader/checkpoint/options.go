@@ -32,8 +32,8 @@ type Options struct {
 	// Name of the checkpoint. The ConfigMaps are Name-0 to Name-7; those that do
 	// not exist are created, if that is allowed. Required.
 	Name string
-	// KeyID tells the fingerprint key from others, and nothing of the key. A
-	// checkpoint made with another key is of no use. Required.
+	// KeyID identifies the fingerprint key without revealing it. A checkpoint made
+	// with another key cannot be used. Required.
 	KeyID string
 	// FlushInterval is the time between two writes of a small shard; default
 	// 1 s. A shard rests longer after a write, the larger it is: one interval
@@ -42,8 +42,8 @@ type Options struct {
 	// Grace is how long the last flush may take when Run ends; default 2 s.
 	Grace time.Duration
 	// LeftOut is called after a write with the number of sources for which the
-	// ConfigMaps have no room, if that has changed; default nobody. It must not
-	// block.
+	// ConfigMaps have no room, if that has changed. It must not block. Default:
+	// none.
 	LeftOut func(sources int)
 	// Clock is replaced in tests; default the real one.
 	Clock clock.WithTicker
@@ -55,7 +55,7 @@ const (
 	defaultFlushInterval = time.Second
 	defaultGrace         = 2 * time.Second
 	// refusedRetry is the time between two attempts to write a shard that the
-	// API server refuses for a reason that somebody has to mend.
+	// API server refuses for a reason that a user has to fix.
 	refusedRetry = time.Minute
 )
 

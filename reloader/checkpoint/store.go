@@ -57,7 +57,7 @@ type shard struct {
 	touched map[id]struct{}
 	retains int
 
-	// What follows belongs to whoever has the turn.
+	// The fields below belong to the holder of the turn.
 
 	// loaded is true after the first Load.
 	loaded bool
@@ -72,8 +72,8 @@ type shard struct {
 	flushes uint64
 	// stale is true if object may be older than what the API server has.
 	stale bool
-	// refused is true if the API server refuses the last request for a reason
-	// that somebody has to mend.
+	// refused is true if the API server refused the last request for a reason that
+	// a user has to fix.
 	refused bool
 	// leftOut counts the sources that the ConfigMap has no room for.
 	leftOut int
@@ -219,7 +219,7 @@ func (sh *shard) dirty() bool {
 	return sh.changes != sh.written
 }
 
-// replace discards what is in memory. The turn is held.
+// replace discards the entries in memory. The turn is held.
 func (sh *shard) replace(entries map[id]packed, dirty bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

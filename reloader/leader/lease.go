@@ -19,7 +19,7 @@ import (
 // DefaultName is the lease of today's users.
 const DefaultName = "stakater-reloader-lock"
 
-// ErrLost is returned by Hold when somebody else may be the leader now.
+// ErrLost is returned by Hold when another replica may be the leader now.
 var ErrLost = errors.New("the lease was lost")
 
 // Options of a lease. The zero value of a field with a default means the
@@ -163,7 +163,7 @@ func (l *Lease) Hold(ctx context.Context, lead func(ctx context.Context)) error 
 		return fmt.Errorf("set up the election: %w", err)
 	}
 	elector.Run(klog.NewContext(election, l.options.Log))
-	// Whoever got the lease leads, even if the election has ended already.
+	// A replica that acquired the lease leads, even if the election has ended.
 	if l.lock.renewed.Load() != nil {
 		<-done
 	}

@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// standardInput is how findings name what came through "-".
+// standardInput is the file name in findings for the path "-".
 const standardInput = "<stdin>"
 
 func (l *linter) paths(paths []string, stdin io.Reader) {

@@ -103,8 +103,8 @@ func fullName(namespace, name string) string {
 	return namespace + "/" + name
 }
 
-// shown quotes text of a manifest that contains control characters, and cuts
-// off what is longer than any real key, so that it cannot disturb a terminal.
+// shown quotes text of a manifest that contains control characters, and truncates
+// it to the length of the longest valid key, so that it cannot disturb a terminal.
 func shown(s string) string {
 	const longest = 317 // of a key: prefix, slash and name
 	if len(s) > longest {

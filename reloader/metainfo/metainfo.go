@@ -23,12 +23,12 @@ const (
 // Info is what runs.
 type Info struct {
 	Build Build
-	// Options are the flags by their names, without what is secret.
+	// Options are the flags by name, without secrets.
 	Options    map[string]string
 	Deployment Deployment
 }
 
-// Build tells one build from others. What is not known is empty.
+// Build identifies a build. Unknown fields are empty.
 type Build struct {
 	Version string `json:"version"`
 	// ReleaseVersion is Version, under the name that today's readers know.

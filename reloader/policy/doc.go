@@ -5,8 +5,8 @@
 //
 //   - Does a change of this source reload this workload? Parse reads the
 //     annotations of a workload once, Policy.Decide answers per source.
-//   - What is wrong or odd about a manifest? Judge for workloads, JudgeSource
-//     for sources, Introduced for what a request itself brings in.
+//   - Which problems does a manifest have? Judge for workloads, JudgeSource
+//     for sources, Introduced for the problems that a request adds.
 //   - What does admission do about it? Mode.Verdict.
 //
 // The annotations and their keys are in package annotation, the flags that take
@@ -18,7 +18,7 @@
 // each other (package index), nor the regular expressions of named lists
 // (package pattern).
 //
-// Annotations come from strangers, so everything here is bounded: entries of
-// lists are limited in number, length and compiled size, the problems that are
-// told in number, and messages never exceed one line of 120 bytes.
+// Annotations come from tenants, so everything here is bounded: the number, length
+// and compiled size of list entries, the number of reported problems, and the length
+// of messages, which never exceed one line of 120 bytes.
 package policy

@@ -31,11 +31,10 @@ type Subject struct {
 // argoRollout is the only kind that has a rollout strategy of its own.
 const argoRollout = reloader.Rollout
 
-// maxPerList bounds how many entries of one list are told.
+// maxPerList bounds the reported entries of one list.
 const maxPerList = 20
 
-// Judge returns what is wrong or odd about a workload: worst first, then by
-// field and key. The result is the same for the same input, and bounded.
+// Judge returns the problems of a workload, the worst first, then by field and key. The result is the same for the same input, and bounded.
 func Judge(w Subject, s Settings) []reloader.Problem {
 	return (&judge{Settings: s}).workload(w)
 }
@@ -87,13 +86,13 @@ func (j *judge) workload(w Subject) []reloader.Problem {
 	return j.sorted()
 }
 
-// Introduced returns the problems of after that before did not have: what a
-// request itself brings in.
+// Introduced returns the problems that are in after and not in before: those that
+// a request adds.
 //
-// Not all problems of a list are told, and which ones are depends on the rest
-// of it. So nothing counts as new in a list that had as many as are told, nor a
-// list's excess where there was some: or who mends a part of it would be denied
-// for what stood behind it. The same goes for the unknown keys of a map.
+// A list reports only its first problems, and which ones depends on all of its
+// entries. So in a list that was full of problems before, nothing counts as new, nor
+// does an excess of entries that was there before: else a user who fixes a part of
+// the list would be denied for its rest. The same holds for unknown keys of a map.
 func Introduced(before, after []reloader.Problem) []reloader.Problem {
 	type list struct{ field, key string }
 	old := make(map[reloader.Problem]struct{}, len(before))
@@ -139,7 +138,7 @@ type place struct {
 	field       string
 	annotations map[string]string
 	template    bool
-	// speaks tells for which kinds of source these annotations decide.
+	// speaks says for which kinds of source these annotations decide.
 	speaks [kinds]bool
 }
 

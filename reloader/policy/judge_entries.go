@@ -54,8 +54,8 @@ func (t *teller) excludedEntry(entry string) {
 	}
 }
 
-// emptyEntries judges a list without an entry, and what is left empty between
-// commas, which does no harm.
+// emptyEntries judges a list without an entry, and empty entries between commas,
+// which are harmless.
 func (t *teller) emptyEntries(value, effect string) {
 	if !hasEntries(value) {
 		t.tell(reloader.Doubtful, reloader.ReasonEntryDoubtful, fixed(" "), quoted(value), fixed(effect+": list names, or remove it"))
@@ -101,7 +101,7 @@ func isSwitch(entry string) bool {
 	return false
 }
 
-// globbed finds a star that repeats a letter, which nobody means.
+// globbed finds a star that repeats a letter, which is hardly ever intended.
 var globbed = regexp.MustCompile(`(^|[^\\])([A-Za-z0-9_-])\*|^\*`)
 
 // isGlob reports whether an entry has a star as in a glob.
@@ -118,8 +118,8 @@ func isOneOf(entry string) bool {
 	return ok && closed && pattern.ValidName(inner)
 }
 
-// isExpression reports whether somebody has meant an entry as a pattern: it has
-// something of one, and nothing that neither patterns nor names have.
+// isExpression reports whether an entry was intended as a pattern: it has syntax of
+// patterns, and no characters that neither patterns nor names have.
 func isExpression(entry string) bool {
 	return !pattern.IsName(entry) && strings.ContainsAny(entry, `*+?|^\()[]`) && !strings.ContainsAny(entry, "/;\"'` \t\r\n{}")
 }

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// maxUnknown is how many unknown keys of one map are told, and maxSuggested
-	// the length of those for which it is searched what they were meant to be.
+	// maxUnknown bounds the reported unknown keys of one map, and maxSuggested the
+	// length of keys for which a similar key is suggested.
 	maxUnknown   = 100
 	maxSuggested = 128
 
@@ -17,8 +17,8 @@ const (
 	maxShown = 64
 )
 
-// JudgeSource returns what is wrong or odd about the labels and annotations of
-// a source, sorted as those of Judge. It needs no content, and takes none.
+// JudgeSource returns the problems of the labels and annotations of a source, in the
+// order of Judge. It needs no content.
 func JudgeSource(kind reloader.SourceKind, labels, annotations map[string]string, s Settings) []reloader.Problem {
 	j := judge{Settings: s}
 	p := place{field: "metadata.annotations", annotations: annotations}
@@ -57,9 +57,8 @@ func known(k annotation.Keys) map[string]struct{} {
 	return known
 }
 
-// Relevant returns what tells the keys of annotations and labels that mean
-// anything here from all others: those of k, and those that Judge takes for
-// misspelled ones.
+// Relevant returns a filter for the keys of annotations and labels that have a
+// meaning here: those of k, and those that Judge takes for misspelled ones.
 func Relevant(k annotation.Keys) func(key []byte) bool {
 	known := known(k)
 	return func(key []byte) bool {

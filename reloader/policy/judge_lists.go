@@ -37,7 +37,7 @@ func (j *judge) named(p place, kind reloader.SourceKind, metadata place) {
 			t.tell(reloader.Broken, reloader.ReasonTooManyPatterns, fixed(": "), quoted(entry),
 				fixed(" "+why.String()+" and is skipped: shorten it"))
 		default:
-			// One word on what is beyond a bound is enough.
+			// One message about entries beyond a bound is enough.
 			if !beyond {
 				beyond = true
 				t.tell(reloader.Broken, reloader.ReasonTooManyPatterns, fixed(": "), quoted(entry),
@@ -86,7 +86,7 @@ func (j *judge) excluded(p place, kind reloader.SourceKind) {
 	}
 }
 
-// teller tells the problems of one list, at most maxPerList of them.
+// teller reports the problems of one list, at most maxPerList of them.
 type teller struct {
 	judge *judge
 	place place

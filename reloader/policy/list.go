@@ -15,8 +15,8 @@ type list struct {
 	patterns pattern.Set
 }
 
-// entries splits an annotation value at commas and yields what is left of each
-// part after trimming, in order, without the empty ones.
+// entries splits an annotation value at commas and yields the trimmed parts in
+// order, without empty ones.
 func entries(value string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		for part := range strings.SplitSeq(value, ",") {

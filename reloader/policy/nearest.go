@@ -16,7 +16,7 @@ func nearest(key string, candidates []string) (string, bool) {
 }
 
 // distance returns the Levenshtein distance of two strings, or limit if it is
-// at least that. It looks at a band around the diagonal only, so that a
+// at least that. It computes only a band around the diagonal, so that a
 // hostile key costs no more than its length.
 func distance(a, b string, limit int) int {
 	if len(a) > len(b) {

@@ -50,7 +50,7 @@ func ordinal(kind reloader.SourceKind) (int, bool) {
 
 // Parse reads the annotations of a workload and of its pod template (or what
 // Keys.TemplateSubset keeps of them). It never fails: entries that cannot be
-// used are skipped, and Judge tells about them. Nil maps are fine; the maps
+// used are skipped, and Judge reports them. Nil maps are fine; the maps
 // are not kept.
 func Parse(metadata, template map[string]string, s Settings) *Policy {
 	p := &Policy{matchKey: s.Keys.Match, ignoreKey: s.Keys.Ignore}
@@ -101,11 +101,11 @@ func isTrue(value string) bool {
 	return err == nil && b
 }
 
-// Decide says whether a change of a source reloads the workload. Referenced
-// tells whether the workload has a reference to it that Settings.Follows.
-// Namespaces, label selectors and switched off workload kinds are the
-// caller's. It runs the patterns of a stranger, so it is called under no lock;
-// whoever knows what they match calls DecideMatched.
+// Decide says whether a change of a source reloads the workload. Referenced is true
+// if the workload has a reference to it that Settings.Follows. The caller handles
+// namespaces, label selectors and ignored workload kinds. It runs the patterns of a
+// tenant, so it must not be called under a lock; with known matches, call
+// DecideMatched.
 func (p *Policy) Decide(kind reloader.SourceKind, name string, sourceAnnotations map[string]string, referenced bool) reloader.Decision {
 	return p.DecideMatched(kind, name, sourceAnnotations, referenced, p.MatchesPattern(kind, name))
 }

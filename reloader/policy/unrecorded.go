@@ -7,9 +7,8 @@ import (
 	"k8s-reloader/reloader/annotation"
 )
 
-// Unrecorded returns what to tell when the references of a pod template are
-// not those that its index record holds: something changed the template after
-// the record was made. Both lists are in the order of reference.Of.
+// Unrecorded returns the problems if the references of a pod template differ from
+// those in its index record: the template was changed after the record was made. Both lists are in the order of reference.Of.
 func Unrecorded(recorded, actual []reloader.Reference, k annotation.Keys) []reloader.Problem {
 	if len(recorded) == 0 && len(actual) == 0 || reflect.DeepEqual(recorded, actual) {
 		return nil

@@ -31,8 +31,8 @@ func ParseMode(s string) (Mode, error) {
 	return "", fmt.Errorf("%s: write one of off, warn, default, strict", line(quoted(s), fixed(" is no admission mode")))
 }
 
-// maxLines is how many problems are told at once. The API server cuts the
-// warnings of one response at 4 KiB.
+// maxLines bounds the problems in one response. The API server truncates its
+// warnings at 4 KiB.
 const maxLines = 10
 
 // Verdict is what admission answers.
@@ -57,7 +57,7 @@ func (m Mode) Denies(s reloader.Severity) bool {
 	return false
 }
 
-// Verdict sorts problems into those that deny and those that are only told.
+// Verdict sorts problems into denials and warnings.
 func (m Mode) Verdict(problems []reloader.Problem) Verdict {
 	var v Verdict
 	if m == ModeOff {
@@ -87,7 +87,7 @@ func (v Verdict) Message() string {
 	return fmt.Sprintf("%d problems with Reloader's annotations:\n- %s", len(v.Denied), strings.Join(tell(v.Denied), "\n- "))
 }
 
-// tell returns the messages of problems, at most maxLines of them.
+// tell returns the messages of at most maxLines problems.
 func tell(problems []reloader.Problem) []string {
 	var lines []string
 	for i, p := range problems {

@@ -9,7 +9,7 @@ import (
 // Line returns s as one line of printable text. Line breaks and other white
 // space become spaces. Control characters, such as those that terminals take as
 // commands, characters that hide or reorder text, and bytes that are no UTF-8
-// become U+FFFD. Text that is fine already is returned as it is.
+// become U+FFFD. Printable text is returned unchanged.
 func Line(s string) string {
 	if isLine(s) {
 		return s
@@ -17,7 +17,7 @@ func Line(s string) string {
 	return strings.Map(replacement, s)
 }
 
-// Clip returns s as Line does, in at most size bytes. What is longer ends with
+// Clip returns s as Line does, in at most size bytes. Longer text ends with
 // an ellipsis, and no character is cut in two.
 func Clip(s string, size int) string {
 	const ellipsis = "..."

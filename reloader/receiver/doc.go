@@ -1,7 +1,7 @@
-// Package receiver posts to an HTTP endpoint of somebody else's: the receiver
-// of alerts, or of what --webhook-url asks for.
+// Package receiver posts to an external HTTP endpoint: that of alerts, or that of
+// --webhook-url.
 //
-// It posts once and says what came of it. Whether and when to try again is the
-// caller's to decide. URLs of such endpoints are often secrets themselves, so
-// that no error or String names more of them than scheme and host.
+// It posts once and returns the result. The caller decides whether and when to
+// retry. Such URLs are often secrets themselves, so errors and String contain only
+// their scheme and host.
 package receiver

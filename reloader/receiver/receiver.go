@@ -60,8 +60,8 @@ func New(o Options) (*Receiver, error) {
 		url: to,
 		client: &http.Client{
 			Transport: transport,
-			// A redirect would turn the post into a GET, or carry it to
-			// where nobody meant it to go.
+			// A redirect would turn the POST into a GET, or send it to an
+			// unintended host.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		timeout: o.Timeout,
@@ -108,8 +108,8 @@ func (e *StatusError) Error() string {
 	return text
 }
 
-// Refused reports whether an error says that posting the same again is of no
-// use before somebody has changed something.
+// Refused reports whether an error means that posting the same again is useless
+// until the configuration or the receiver has changed.
 func Refused(err error) bool {
 	status, ok := errors.AsType[*StatusError](err)
 	if !ok {

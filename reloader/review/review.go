@@ -15,8 +15,7 @@ import (
 // ErrKind is returned for kinds that are neither workloads nor sources.
 var ErrKind = errors.New("kind is not judged")
 
-// errMetadata does not tell what is wrong with the input, because that would
-// quote it.
+// errMetadata contains no details, because they would quote the input.
 var errMetadata = errors.New("metadata cannot be decoded")
 
 // Workload judges a decoded workload.
@@ -34,8 +33,8 @@ func Workload(m *kind.Manifest, s policy.Settings) []reloader.Problem {
 	}, s)
 }
 
-// maxMetadata is what is taken of a source at most, in bytes of memory, and
-// keyCost what one annotation takes of that besides its text.
+// maxMetadata bounds the memory for the metadata of a source, in bytes, and keyCost
+// is the overhead of one annotation.
 const (
 	maxMetadata = 2 << 20
 	keyCost     = 200

@@ -1,7 +1,6 @@
-// Package scope says what is watched: which namespaces, which kinds of
-// workload, and, by their labels, which sources. It reads selectors as users
-// write them, old forms included.
+// Package scope describes which namespaces, kinds of workload and, by label, which
+// sources are watched. It parses selectors as users write them, old forms included.
 //
-// It does no watching: that is package engine's part. Which of the sources that
-// are watched reload a workload is package policy's to say.
+// Package engine does the watching. Package policy decides which of the watched
+// sources reload a workload.
 package scope

@@ -10,7 +10,7 @@ import (
 	"k8s-reloader/reloader"
 )
 
-// Scope is what is watched. The zero value is everything.
+// Scope selects the watched objects. The zero value selects everything.
 type Scope struct {
 	// Namespaces, if there are any, are the only ones. They are watched one by
 	// one, so that no right in the whole cluster is needed.

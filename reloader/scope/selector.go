@@ -8,7 +8,7 @@ import (
 )
 
 // ParseSelector returns the selector that several texts describe together, each
-// of which is a comma list of requirements that all have to be met: those of
+// of which is a comma list of requirements that must all hold: those of
 // kubectl, such as `k=v`, `k!=v`, `k in (a,b)`, `k` and `!k`, and the older
 // forms `k:v`, for `k=v`, and `k:*` or `k=*`, for `k`. Without any requirement
 // it returns nil.
