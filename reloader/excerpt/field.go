@@ -1,14 +1,14 @@
 package excerpt
 
-// Field says what is taken of one JSON value. At most one of Members, Each and
+// Field selects a part of one JSON value. At most one of Members, Each and
 // Keys is set; if none is, the value is a scalar and is taken as it stands.
 //
 // A null is taken for a value that is not there, whatever the Field.
 type Field struct {
 	// Members are the members of an object that are taken; at most 64.
 	Members []Member
-	// Each is taken of every element of an array. Elements of which nothing is
-	// taken are left out.
+	// Each applies to every element of an array. Elements without a selected part
+	// are left out.
 	Each *Field
 	// Keys says which members of an object are taken. Their values are scalars.
 	// An object that has only other members is taken as an empty one.
@@ -17,7 +17,7 @@ type Field struct {
 	// against the budget besides its length: about the size in memory of what it
 	// is decoded into.
 	Cost int
-	// Keep has the value handed out as it stands, besides what is taken of it.
+	// Keep also returns the whole value unchanged.
 	Keep bool
 	// whole is set if nothing is taken of the value, whatever it is.
 	whole bool

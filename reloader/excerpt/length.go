@@ -2,7 +2,7 @@ package excerpt
 
 // Length returns how many bytes the names and strings of an object take
 // together, without quotes and escapes. A member with the name except does not
-// count. What is no object has none.
+// count. The length of other values is 0.
 func Length(object []byte, except string) int {
 	t := taker{text: object, decoder: newDecoder(object), budget: len(object)}
 	if !t.open('{') {

@@ -10,8 +10,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// What is wrong with a text. Errors of Take wrap one of them, and never quote
-// the text.
+// The errors of Take wrap one of these, and never quote the text.
 var (
 	ErrSyntax    = errors.New("broken JSON")
 	ErrShape     = errors.New("the field holds another kind of value")
@@ -19,7 +18,7 @@ var (
 	ErrTooMuch   = errors.New("more fields than can be real")
 )
 
-// Excerpt is what was taken of a text.
+// Excerpt is the selected part of a text.
 type Excerpt struct {
 	// JSON is a text of what the schema names; null if none of it is there. It
 	// shares no memory with the text that it was taken from.
@@ -29,13 +28,13 @@ type Excerpt struct {
 	Kept map[string][]byte
 }
 
-// Take returns of a JSON text what the schema names. It reads the text once,
-// and needs no memory but for what it takes. That costs no more than the
-// budget, in bytes: the length of the excerpt and the Cost of its elements.
+// Take returns the part of a JSON text that the schema selects. It reads the text
+// once, and needs memory for the excerpt only. The budget, in bytes, bounds the
+// length of the excerpt plus the Cost of its elements.
 // Names are compared exactly: "Name" is not "name".
 //
-// The error wraps ErrSyntax, ErrShape, ErrDuplicate or ErrTooMuch, and tells
-// the field as the schema names it.
+// The error wraps ErrSyntax, ErrShape, ErrDuplicate or ErrTooMuch, and names
+// the field as the schema does.
 func Take(text []byte, schema Field, budget int) (Excerpt, error) {
 	t := taker{text: text, decoder: newDecoder(text), budget: budget}
 	if !t.value(&schema) {
@@ -59,7 +58,7 @@ func newDecoder(text []byte) *jsontext.Decoder {
 	return jsontext.NewDecoder(bytes.NewBuffer(text), jsontext.AllowDuplicateNames(true))
 }
 
-// taker is one pass. After the first error it does nothing any more.
+// taker is one pass. After the first error it does nothing.
 type taker struct {
 	text    []byte
 	decoder *jsontext.Decoder
@@ -71,8 +70,7 @@ type taker struct {
 	err     error
 }
 
-// value reads a value, writes what is taken of it, and reports whether that is
-// anything.
+// value reads a value, writes its selected part, and reports whether there is one.
 func (t *taker) value(f *Field) bool {
 	start, null := int(t.decoder.InputOffset()), t.decoder.PeekKind() == 'n'
 	taken := false
@@ -92,7 +90,7 @@ func (t *taker) value(f *Field) bool {
 		if t.kept == nil {
 			t.kept = make(map[string][]byte)
 		}
-		// What comes before a value is a colon.
+		// A value is preceded by a colon.
 		t.kept[strings.Join(t.path, ".")] = bytes.TrimLeft(t.text[start:t.decoder.InputOffset()], ":"+space)
 	}
 	return taken
@@ -187,7 +185,7 @@ func (t *taker) byKey(f *Field) bool {
 	return t.close('}', true)
 }
 
-// between returns what comes before an element, of which some were taken.
+// between returns the text before an element, given how many were taken so far.
 func between(taken int, first byte) byte {
 	if taken == 0 {
 		return first

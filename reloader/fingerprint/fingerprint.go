@@ -91,7 +91,7 @@ func (k Key) SecretProviderClass(objects []Object) Fingerprint {
 // every map is preceded by its number of entries, every string by its length.
 type writer struct {
 	mac hash.Hash
-	// buf holds what has not gone to mac yet. Strings pass through it because
+	// buf holds bytes that are not written to mac yet. Strings pass through it because
 	// converting one to bytes would leave a copy of the content on the heap.
 	buf [512]byte
 	n   int
@@ -153,8 +153,7 @@ func (w *writer) sum() Fingerprint {
 	return Fingerprint(text[:])
 }
 
-// digest ends the encoding. What is left of the content in the buffer is
-// cleared.
+// digest ends the encoding, and clears the content that remains in the buffer.
 func (w *writer) digest() (mac [sha256.Size]byte) {
 	w.flush()
 	clear(w.buf[:])

@@ -9,7 +9,7 @@ import (
 // KeySize is the length of a key in bytes.
 const KeySize = 32
 
-// hidden is what is printed in place of a key.
+// hidden is printed in place of a key.
 const hidden = "fingerprint.Key(hidden)"
 
 var (
@@ -41,14 +41,14 @@ func NewKey(b []byte) (Key, error) {
 	return Key{secret: &secret}, nil
 }
 
-// ID tells the key from others, and nothing of it.
+// ID identifies the key without revealing it.
 func (k Key) ID() string {
 	w := newWriter(k, idTag)
 	return string(w.sum())
 }
 
-// Derive returns the key for one purpose. Keys of different purposes tell
-// nothing of each other, nor of k. The zero Key derives the zero Key.
+// Derive returns the key for one purpose. Keys of different purposes reveal nothing
+// about each other, nor about k. The zero Key derives the zero Key.
 func (k Key) Derive(purpose string) Key {
 	if k.IsZero() {
 		return Key{}

@@ -1,5 +1,5 @@
-// Package index answers, in memory, who depends on what: which workloads a
-// change of a source may concern, and which sources a workload depends on.
+// Package index answers, in memory, which workloads a change of a source may
+// concern, and which sources a workload depends on.
 //
 // It owns the two directions and keeps them together, within one namespace at
 // a time, since references do not leave theirs. It asks package policy what a

@@ -53,7 +53,7 @@ func New(s policy.Settings) *Index {
 	return &Index{settings: s, namespaces: make(map[string]*namespace)}
 }
 
-// Set puts w in the Index, in place of what was known of it. It does not keep
+// Set adds w to the Index, or replaces its entry. It does not keep
 // or change e's slices.
 //
 // It returns the exact sources that w depends on now and did not before,

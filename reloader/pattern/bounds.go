@@ -34,7 +34,7 @@ const (
 
 var _ fmt.Stringer = Fault(0)
 
-// String returns what is wrong with the entry, for people.
+// String describes the fault for users.
 func (f Fault) String() string {
 	switch f {
 	case Broken:

@@ -4,11 +4,11 @@
 //
 // Expressions come from tenants, so all of it is bounded. A Set is a list as
 // text: small, shared by equal lists, compared with ==. It becomes a Matcher,
-// which is large, only where names are matched, and whoever keeps Matchers
-// bounds them by Matcher.Bytes. The expressions are Go's, whose time grows with
+// which is large, only where names are matched; a cache of Matchers bounds
+// their size by Matcher.Bytes. The expressions are Go's, whose time grows with
 // the length of the name times the size of the program, never faster: Cost is
 // that product.
 //
-// It does not own the names in a list (package policy), nor when a list is
-// matched and what is remembered of it (package index).
+// It does not own the names in a list (package policy), nor when a list is matched
+// and how results are cached (package index).
 package pattern

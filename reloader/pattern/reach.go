@@ -48,7 +48,7 @@ func CanMatch(entry string) bool {
 	return false
 }
 
-// class is what the grammar of names tells apart, with its two ends.
+// class is a class of characters in the grammar of names, or one of its two ends.
 type class uint8
 
 const (

@@ -8,9 +8,8 @@
 // predict generations (package kind) or write annotations (the webhook and the
 // engine do).
 //
-// A record is text that anybody who may edit the workload can write, so
-// decoding is strict and bounded, and a record only ever speaks for the
-// workload that carries it.
+// Any user who may edit the workload can write a record, so decoding is strict and
+// bounded, and a record has an effect only on the workload that carries it.
 //
 // Read next: record.go for the meaning of the fields, encode.go for the
 // format, template.go for the hash.

@@ -22,8 +22,7 @@ const MaxSize = 64 << 10
 // in memory, would be 21,000.
 const maxBraces = 6_000
 
-// What is wrong with a record that cannot be encoded or decoded. Errors of
-// Encode and Decode wrap one of them.
+// The errors of Encode and Decode wrap one of these.
 var (
 	ErrTooLarge  = fmt.Errorf("index record is larger than %d bytes", MaxSize)
 	ErrMalformed = errors.New("index record is malformed")

@@ -31,8 +31,8 @@ type Record struct {
 	Name       string
 	UID        string
 	Generation int64
-	// Template tells the pod template from others that the workload has had. In
-	// version 2 it is the TemplateHash.
+	// Template identifies the pod template among those that the workload has had.
+	// In version 2 it is the TemplateHash.
 	Template string
 	// Container is the first container's name.
 	Container string
@@ -43,10 +43,9 @@ type Record struct {
 	// there are none.
 	Annotations map[string]string
 	// ByPlace is true if a variable must not be merged into the template, as
-	// ByPlace says. Version 1 does not tell.
+	// ByPlace says. Version 1 does not have it.
 	ByPlace bool
-	// Keys tells the annotation keys that the record was made with from
-	// others. It is not meant to be read.
+	// Keys is a digest of the annotation keys that the record was made with.
 	Keys string
 }
 
@@ -78,7 +77,7 @@ func New(id Identity, template *corev1.PodTemplateSpec, hash string, k annotatio
 }
 
 // WithGeneration returns r made for generation g: the record that goes with a
-// change which touches nothing that r tells about.
+// change which touches nothing that r describes.
 func (r Record) WithGeneration(g int64) Record {
 	r.Generation = g
 	return r

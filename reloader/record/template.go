@@ -258,7 +258,7 @@ func (c *canonical) array(at place, depth int) (something bool, err error) {
 	return true, nil
 }
 
-// quote appends a string so that its end can be told.
+// quote appends a string with unambiguous ends.
 func (c *canonical) quote(s string) {
 	c.text = append(c.text, '"')
 	for i := range len(s) {

@@ -4,10 +4,10 @@
 //
 // It owns the list of fields of a pod spec that can name a source. It does not
 // know annotations, nor which references a reload follows: that is in package
-// policy and in reloader.How. It looks at the spec only; whether a source
-// exists is nobody's business here.
+// policy and in reloader.How. It reads the spec only, and does not know
+// whether a source exists.
 //
-// Read next: reference.go is the walk, merge.go what two uses of the same
-// source in the same way become. Package record writes the result down, and
+// Read next: reference.go is the walk, merge.go joins uses of the same source
+// in the same way. Package record writes the result down, and
 // package index turns it around.
 package reference

@@ -12,8 +12,8 @@ const (
 	useCost       = 300
 )
 
-// Fields are the members of a pod spec's JSON that Of reads. What is left of a
-// spec when only they are taken has the same references.
+// Fields are the members of a pod spec's JSON that Of reads. A spec that is reduced
+// to them has the same references.
 func Fields() []excerpt.Member {
 	selector := []excerpt.Member{excerpt.Scalar("name"), excerpt.Scalar("key"), excerpt.Scalar("optional")}
 	object := []excerpt.Member{excerpt.Scalar("name"), excerpt.Scalar("optional")}

@@ -35,7 +35,7 @@ type identity struct {
 	inner bool
 }
 
-// merger collects uses and makes one reference of those that belong together.
+// merger collects uses and joins related ones into one reference.
 // The zero value is ready.
 type merger struct {
 	found []ranked
@@ -74,7 +74,7 @@ func (m *merger) add(u use, c container, keys []string) {
 	r.Optional = r.Optional && u.optional
 }
 
-// references returns what was added, sorted; nil if that is nothing.
+// references returns the references, sorted; nil if there are none.
 func (m *merger) references() []reloader.Reference {
 	if len(m.found) == 0 {
 		return nil
