@@ -20,7 +20,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
-	"k8s-reloader/guard"
+	"k8s-reloader/reloader/guard"
 )
 
 const (

@@ -9,7 +9,7 @@ import (
 
 	"github.com/go-logr/logr"
 
-	"k8s-reloader/guard"
+	"k8s-reloader/reloader/guard"
 	"k8s-reloader/reloader/receiver"
 )
 

@@ -12,10 +12,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/clock"
 
-	"k8s-reloader/guard"
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/checkpoint"
 	"k8s-reloader/reloader/fingerprint"
+	"k8s-reloader/reloader/guard"
 	"k8s-reloader/reloader/index"
 	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"

@@ -3,8 +3,8 @@ package engine
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"k8s-reloader/guard"
 	"k8s-reloader/reloader"
+	"k8s-reloader/reloader/guard"
 )
 
 // Objects are written by people whom nobody has to trust. If one of them finds a
