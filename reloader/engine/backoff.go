@@ -8,7 +8,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 
-	"k8s-reloader/guard"
+	"k8s-reloader/reloader/guard"
 )
 
 // How long a key waits before it is tried again: longer each time.
@@ -17,6 +17,9 @@ const (
 	// firstWrite is for reloads, which others have to decide about as well.
 	firstWrite = time.Second
 	lastRetry  = 5 * time.Minute
+	// lastUnanswered is in place of lastRetry for who got no answer: soon after an
+	// outage everything is tried again.
+	lastUnanswered = 30 * time.Second
 	// stalledRetry is for what somebody has to mend first.
 	stalledRetry = time.Minute
 )
@@ -116,7 +119,11 @@ func (b *backoff[K]) fail(key K, err error, state func(K) uint64) retry {
 		wait = stalledRetry
 		s.failures++
 	default:
-		wait = min(b.first<<min(s.failures, 20), lastRetry)
+		last := lastRetry
+		if c == unanswered {
+			last = lastUnanswered
+		}
+		wait = min(b.first<<min(s.failures, 20), last)
 		s.failures++
 	}
 	if c != throttled && c != unanswered {

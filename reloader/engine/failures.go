@@ -1,7 +1,10 @@
 package engine
 
 import (
+	"context"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -19,7 +22,8 @@ const (
 	// unanswered: nobody knows what came of it. The connection was refused or
 	// broke, or time was up.
 	unanswered class = iota
-	// failed: the API server could not do it, and may have done it all the same.
+	// failed: the API server could not do it, and may have done it all the same, or
+	// nothing can be done with its answer.
 	failed
 	// throttled: the API server asks for less.
 	throttled
@@ -55,8 +59,17 @@ func classOf(err error) class {
 			return mistaken
 		}
 		return failed
+	case cutOff(err):
+		return unanswered
 	}
-	return unanswered
+	return failed
+}
+
+// cutOff reports whether an error is one of the connection, or the end of the time
+// that there was for an answer.
+func cutOff(err error) bool {
+	_, network := errors.AsType[net.Error](err)
+	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // webhookDown reports whether the API server could not ask a webhook without

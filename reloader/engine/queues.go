@@ -145,11 +145,12 @@ type retry struct {
 }
 
 // failed puts a key back that has failed. If the API server asks for less,
-// everything else in the queue waits, too.
+// everything else in the queue waits, too, for as long as that asks for: how often
+// this key has failed is a matter of this key.
 func (q *queue[K]) failed(key K, err error) retry {
 	r := q.backoff.fail(key, err, q.state)
 	if r.class == throttled {
-		r.begun = q.throttle.hold(r.wait)
+		r.begun = q.throttle.hold(retryAfter(err))
 	}
 	q.AddAfter(key, r.wait)
 	return r
