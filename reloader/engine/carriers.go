@@ -48,6 +48,9 @@ type carriers struct {
 	// refused are objects that pretend to be carriers and are none, each told
 	// once.
 	refused map[reloader.Workload]types.UID
+	// waiting are the carriers that an engine that stands by has seen; nil once it
+	// leads.
+	waiting map[reloader.Workload]struct{}
 }
 
 // newCarriers returns those of a process with that key. Without one, it trusts the
@@ -146,11 +149,12 @@ func (c *carriers) isRefused(key reloader.Workload, uid types.UID) bool {
 	return ok && known == uid
 }
 
-// gone forgets what was refused: the object of that key has been deleted.
+// gone forgets what was refused, or waits: the object of that key has been deleted.
 func (c *carriers) gone(key reloader.Workload) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.refused, key)
+	delete(c.waiting, key)
 }
 
 // carrierFeeds return the feeds of carriers. They watch by the label that only
@@ -178,12 +182,21 @@ func (e *Engine) carrierFeeds() (feeds []*feed) {
 			},
 			// An exchange that is under way looks at its carrier from time to
 			// time anyway.
-			listed: func([]any) {},
+			listed: func(items []any) {
+				present := make(map[reloader.Workload]struct{}, len(items))
+				for _, item := range items {
+					meta := item.(*metav1.PartialObjectMetadata)
+					present[reloader.Workload{Kind: carrierKind, Namespace: meta.Namespace, Name: meta.Name}] = struct{}{}
+				}
+				e.carriers.retain(carrierKind, in.namespace, present)
+			},
 			broke: func(meta *metav1.PartialObjectMetadata, err error) {
 				key := reloader.Workload{Kind: carrierKind, Namespace: in.namespace}
 				if meta != nil {
 					key.Namespace, key.Name = meta.Namespace, meta.Name
-					e.queues.carriers.AddRateLimited(key)
+					if !e.carriers.await(key) {
+						e.queues.carriers.AddRateLimited(key)
+					}
 				}
 				e.survived(key.String(), err)
 			},
@@ -196,7 +209,7 @@ func (e *Engine) carrierFeeds() (feeds []*feed) {
 // none.
 func (e *Engine) carrierSeen(of reloader.WorkloadKind, meta metav1.Object) {
 	key := reloader.Workload{Kind: of, Namespace: meta.GetNamespace(), Name: meta.GetName()}
-	if !e.carriers.isRefused(key, meta.GetUID()) {
+	if !e.carriers.isRefused(key, meta.GetUID()) && !e.carriers.await(key) {
 		e.queues.carriers.Add(key)
 	}
 }

@@ -97,9 +97,20 @@ func (e *Engine) classTurned(class reloader.Source, how arrival) {
 	if how == listed && !c.absent {
 		news = e.ledger.relisted
 	}
-	if e.index.Depended(class) && news(class, c.version) {
-		e.queues.sources.Add(class)
+	gone := c.absent && c.vacant
+	if !e.index.Depended(class) {
+		if gone {
+			e.ledger.abandon(class, e.index.Depended)
+		}
+		return
 	}
+	if !news(class, c.version) {
+		return
+	}
+	if gone {
+		e.ledger.bury(class, e.index.Named)
+	}
+	e.queues.sources.Add(class)
 }
 
 // readClass is readSource for a SecretProviderClass. Its content is in memory;
@@ -150,6 +161,9 @@ func (e *Engine) readClass(ctx context.Context, class reloader.Source) error {
 	// Pods report what they have, so nothing of the past is in doubt.
 	e.ledger.pastOf(class)
 	e.ledger.lookedBack(class)
+	if c.absent {
+		e.ledger.bury(class, e.index.Named)
+	}
 	e.startedAlready(class, c.fingerprint, slices.DeleteFunc(slices.Clone(overdue), func(w reloader.Workload) bool { return !started[w] }))
 	for _, w := range overdue {
 		if !started[w] {

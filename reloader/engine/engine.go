@@ -185,7 +185,11 @@ func (e *Engine) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
+	if e.lease != nil {
+		e.standBy()
+	}
 	watching.Go(func() { e.watcher.discovery.run(ctx) })
+	watching.Go(func() { e.forgetRegularly(ctx) })
 	e.workloads = e.workloadFeeds()
 	if !e.watch(ctx, &watching, e.namespaceFeeds()) {
 		return nil
@@ -247,6 +251,7 @@ func (e *Engine) lead(ctx context.Context) {
 		workers.Go(func() { work(ctx, e, e.queues.workloads, e.reload) })
 		workers.Go(func() { work(ctx, e, e.queues.carriers, e.carry) })
 	}
+	e.takeUp()
 	// Reloads do not wait for every source to be read, so neither does this.
 	workers.Go(func() { e.watchRollouts(ctx) })
 	if !e.until(ctx, e.firstLooks(), "sources") {
@@ -265,7 +270,6 @@ func (e *Engine) lead(ctx context.Context) {
 	stats := e.Stats()
 	e.log.Info("ready", "workloads", stats.Workloads, "sources", stats.Sources, "after", e.clock.Since(started).String())
 	workers.Go(func() { e.verifyRegularly(ctx) })
-	workers.Go(func() { e.forgetRegularly(ctx) })
 	workers.Go(func() { e.onReady(ctx) })
 	<-ctx.Done()
 }

@@ -1,6 +1,10 @@
 package engine
 
-import "k8s-reloader/reloader"
+import (
+	"slices"
+
+	"k8s-reloader/reloader"
+)
 
 // maxGraves is how many sources of one kind in one namespace are remembered that
 // are gone and that only patterns match. Whoever creates and deletes sources under
@@ -13,14 +17,20 @@ type graves struct {
 	known map[reloader.Source]struct{}
 }
 
-// bury notes that s was looked at and is not there. What it held is remembered, so
-// that other content under the same name is a change, but only of the latest
-// maxGraves on its shelf; those for which named says yes count as many as the
-// workloads that name them, and stay.
+// isGone reports whether the source of the account is gone, as the last event says
+// as well, and nothing has to be found out of it: its content was never known, or a
+// look has not found it.
+func (a *account) isGone() bool {
+	return a.heard == 0 && (a.current == "" || a.absent && !a.dirty)
+}
+
+// bury notes that s is gone. What it held is remembered, so that other content under
+// the same name is a change, but only of the latest maxGraves on its shelf; those for
+// which named says yes count as many as the workloads that name them, and stay.
 func (l *ledger) bury(s reloader.Source, named func(reloader.Source) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if a := l.sources[s]; a == nil || !a.absent || named(s) {
+	if a := l.sources[s]; a == nil || !a.isGone() || named(s) {
 		return
 	}
 	on := shelfOf(s)
@@ -39,7 +49,24 @@ func (l *ledger) bury(s reloader.Source, named func(reloader.Source) bool) {
 	oldest := g.order[0]
 	g.order = g.order[1:]
 	delete(g.known, oldest)
-	if a := l.sources[oldest]; a != nil && a.absent && !named(oldest) {
+	if a := l.sources[oldest]; a != nil && a.isGone() && !named(oldest) {
 		l.forget(oldest, a)
+	}
+}
+
+// exhume forgets that s is gone. l.mu is held.
+func (l *ledger) exhume(s reloader.Source) {
+	on := shelfOf(s)
+	g := l.graves[on]
+	if g == nil {
+		return
+	}
+	if _, known := g.known[s]; known {
+		delete(g.known, s)
+		i := slices.Index(g.order, s)
+		g.order = slices.Delete(g.order, i, i+1)
+	}
+	if len(g.known) == 0 {
+		delete(l.graves, on)
 	}
 }

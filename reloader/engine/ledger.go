@@ -102,7 +102,8 @@ func (l *ledger) created(s reloader.Source) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.sources[s] == nil && l.selects(s.Namespace) {
-		a := &account{read: true, absent: true}
+		// Which version that is comes with its event.
+		a := &account{read: true, absent: true, heard: someVersion}
 		l.remember(s, a)
 		l.sources[s] = a
 	}
@@ -367,6 +368,9 @@ func (l *ledger) leave(w reloader.Workload, lost []reloader.Source, depended fun
 		}
 		delete(l.workloads, w)
 	}
+	for _, k := range reloader.SourceKinds() {
+		l.searchedFor(w, shelf{k, w.Namespace})
+	}
 }
 
 // exists reports whether s was there at the last look.
@@ -412,4 +416,5 @@ func (l *ledger) forget(s reloader.Source, a *account) {
 		l.archive.Delete(s)
 	}
 	delete(l.sources, s)
+	l.exhume(s)
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"sync/atomic"
 	"time"
 
 	"k8s.io/client-go/util/workqueue"
@@ -18,6 +19,9 @@ type queue[K comparable] struct {
 	order    *fair.Order[K]
 	backoff  *backoff[K]
 	throttle *throttle
+	// idle is true while no worker takes keys out: then none is put in, and what
+	// has to be handled is found when that ends. See takeUp.
+	idle atomic.Bool
 }
 
 // rules of a queue. The zero value of a field is a rule, too.
@@ -111,6 +115,27 @@ func namespaceOf[K comparable](key K) string {
 		return string(k)
 	}
 	return ""
+}
+
+// Add implements workqueue.TypedInterface.
+func (q *queue[K]) Add(key K) {
+	if !q.idle.Load() {
+		q.TypedRateLimitingInterface.Add(key)
+	}
+}
+
+// AddAfter implements workqueue.TypedDelayingInterface.
+func (q *queue[K]) AddAfter(key K, wait time.Duration) {
+	if !q.idle.Load() {
+		q.TypedRateLimitingInterface.AddAfter(key, wait)
+	}
+}
+
+// AddRateLimited implements workqueue.TypedRateLimitingInterface.
+func (q *queue[K]) AddRateLimited(key K) {
+	if !q.idle.Load() {
+		q.TypedRateLimitingInterface.AddRateLimited(key)
+	}
 }
 
 // Done implements workqueue.TypedInterface.

@@ -31,9 +31,14 @@ func (l *ledger) searched(on shelf, searchers map[reloader.Workload]moment) {
 	defer l.mu.Unlock()
 	for w, since := range searchers {
 		if l.searchers[on][w] == since {
-			delete(l.searchers[on], w)
+			l.searchedFor(w, on)
 		}
 	}
+}
+
+// searchedFor notes that the shelf has not to be searched for w. l.mu is held.
+func (l *ledger) searchedFor(w reloader.Workload, on shelf) {
+	delete(l.searchers[on], w)
 	if len(l.searchers[on]) == 0 {
 		delete(l.searchers, on)
 	}

@@ -20,7 +20,7 @@ import (
 const manyUnread = 32
 
 // sourceSeen handles the event that a source is there. It reports whether the
-// source has to be read.
+// source has been queued, to be read; an engine that stands by queues none.
 func (e *Engine) sourceSeen(of reloader.SourceKind, meta metav1.Object, how arrival) (queued bool) {
 	s := reloader.Source{Kind: of, Namespace: meta.GetNamespace(), Name: meta.GetName()}
 	version := versionOf(meta.GetResourceVersion())
@@ -41,11 +41,11 @@ func (e *Engine) sourceSeen(of reloader.SourceKind, meta metav1.Object, how arri
 		return false
 	}
 	e.queues.sources.Add(s)
-	return true
+	return !e.standsBy()
 }
 
 // sourceDeleted handles the event that a source is gone since that version. It
-// reports whether the source has to be read.
+// reports whether the source has been queued.
 func (e *Engine) sourceDeleted(s reloader.Source, version uint64) (queued bool) {
 	if !e.index.Depended(s) {
 		// Whose pattern had brought it in may be gone before it.
@@ -55,8 +55,10 @@ func (e *Engine) sourceDeleted(s reloader.Source, version uint64) (queued bool) 
 	if !e.ledger.deleted(s, version) {
 		return false
 	}
+	// It may be long until a worker comes to it.
+	e.ledger.bury(s, e.index.Named)
 	e.queues.sources.Add(s)
-	return true
+	return !e.standsBy()
 }
 
 // readSource handles one key of the source queue.

@@ -58,16 +58,27 @@ func (e *Engine) forgetRegularly(ctx context.Context) {
 		}
 		e.limits.sweep()
 		e.queues.sweep()
+		if !e.standsBy() {
+			continue // verifyRegularly does the rest
+		}
+		if err := guarded(func() error { e.sweepKnown(); return nil }); err != nil {
+			e.survived("sweep", err)
+		}
 	}
 }
 
 // sweep forgets what is of no use any more and of which no event tells.
 func (e *Engine) sweep(ctx context.Context) {
+	e.sweepKnown()
+	e.births.forget()
+	e.tidy(ctx)
+}
+
+// sweepKnown is sweep for what an engine knows that stands by, too.
+func (e *Engine) sweepKnown() {
 	e.ledger.sweep(e.index.Depended)
 	e.matching.sweep()
 	e.forgetLate()
-	e.births.forget()
-	e.tidy(ctx)
 }
 
 // forgetLate forgets workloads that are gone once more: a worker that had one in

@@ -358,6 +358,7 @@ func (e *Engine) workloadFeed(k kind.Kind, in area) *feed {
 		for _, w := range e.intake.allExcept(k.Name, in.namespace, present) {
 			e.forget(w, moment{version: f.newest})
 		}
+		e.carriers.retain(k.Name, in.namespace, present)
 	}
 	return f
 }
