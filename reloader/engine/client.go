@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -262,6 +263,29 @@ func (c *client) workloads(ctx context.Context, k kind.Kind, in area, visit func
 	}
 	return nil
 }
+
+// someWorkloads is workloads until enough returns true. What cannot be decoded is an
+// error.
+func (c *client) someWorkloads(ctx context.Context, k kind.Kind, in area, enough func(*kind.Manifest) bool) error {
+	request := func() *rest.Request {
+		return c.read(k).Namespace(in.namespace).SetHeader("Accept", runtime.ContentTypeJSON)
+	}
+	options := metav1.ListOptions{Limit: someObjects, FieldSelector: in.fields}
+	_, err := c.list(ctx, request, options, func(o answer.Object) error {
+		m, err := manifest(k, o)
+		if err == nil && enough(m) {
+			err = errEnough
+		}
+		return err
+	}, nil)
+	if err != nil && !errors.Is(err, errEnough) {
+		return fmt.Errorf("list %ss: %w", k.Name, err)
+	}
+	return nil
+}
+
+// errEnough ends a list.
+var errEnough = errors.New("enough of a list has been read")
 
 // metadataOf calls visit for every object of a resource in an area that has the
 // labels, one in memory at a time, and returns the resource version of the list.

@@ -201,42 +201,27 @@ func (e *Engine) makeWay(ctx context.Context, m *kind.Manifest, run kind.Run) (w
 	case run.Concurrency == batchv1.ForbidConcurrent && !run.Since.IsZero():
 		return e.nextLook(run.Since, firstRunPoll), nil
 	}
-	owned, err := e.jobsOf(ctx, m)
+	most := mostEnds
+	if run.Concurrency == batchv1.ForbidConcurrent {
+		most = 1
+	}
+	running, err := e.running(ctx, m, run, most)
 	if err != nil {
 		return 0, err
 	}
-	jobs := kind.Jobs()
-	for _, w := range owned {
-		job, err := e.client.workload(ctx, jobs, w)
-		switch {
-		case apierrors.IsNotFound(err):
-			continue
-		case err != nil:
-			return 0, err
-		case kind.RunsFor(job) != string(m.Meta.UID) || w.Name == run.Job.Name:
-			continue
-		case run.Concurrency == batchv1.ForbidConcurrent:
-			return e.nextLook(job.Meta.CreationTimestamp.Time, firstRunPoll), nil
+	for _, job := range running {
+		if run.Concurrency == batchv1.ForbidConcurrent {
+			return e.nextLook(job.created, firstRunPoll), nil
 		}
-		err = e.client.deleteJob(ctx, w, metav1.DeletePropagationBackground, metav1.Preconditions{UID: &job.Meta.UID})
+		err = e.client.deleteJob(ctx, job.workload, metav1.DeletePropagationBackground, metav1.Preconditions{UID: &job.uid})
 		if err != nil && (denied(err) || !apierrors.IsNotFound(err) && !apierrors.IsConflict(err)) {
 			return 0, err
 		}
 	}
+	if len(running) == most {
+		return nextEnds, nil
+	}
 	return 0, nil
-}
-
-// jobsOf returns the Jobs that the CronJob m controls, whoever has started them:
-// its status tells only of those that its schedule has. There are few of them,
-// since its history is limited, among the many that a namespace may have.
-func (e *Engine) jobsOf(ctx context.Context, m *kind.Manifest) (owned []reloader.Workload, err error) {
-	jobs := kind.Jobs()
-	_, err = e.client.metadataOf(ctx, jobs.Resource, area{namespace: m.Meta.Namespace}, "", func(job *metav1.PartialObjectMetadata) {
-		if metav1.IsControlledBy(job, m.Meta) {
-			owned = append(owned, reloader.Workload{Kind: jobs.Name, Namespace: job.Namespace, Name: job.Name})
-		}
-	})
-	return owned, err
 }
 
 // nextLook returns the time until the next look at something that goes on since
