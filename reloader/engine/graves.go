@@ -17,9 +17,9 @@ type graves struct {
 	known map[reloader.Source]struct{}
 }
 
-// isGone reports whether the source of the account is gone, as the last event says
-// as well, and nothing has to be found out of it: its content was never known, or a
-// look has not found it.
+// isGone reports whether the source of the account is gone, by its last event, and no
+// look at it is pending that could show a change: its content was never known, or the
+// last look has not found it.
 func (a *account) isGone() bool {
 	return a.heard == 0 && (a.current == "" || a.absent && !a.dirty)
 }

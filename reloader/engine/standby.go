@@ -4,18 +4,18 @@ import (
 	"k8s-reloader/reloader"
 )
 
-// An engine that stands by keeps its watches in sync and reads workloads. All else
-// is the leader's, so nothing is queued for it: what objects leave behind that come
-// and go would fill the memory. What is open is a property of what is known of an
-// object, and goes with it:
+// An engine that stands by keeps its watches in sync and reads workloads. The leader
+// does everything else, so nothing is queued for that: keys of objects that come and
+// go would fill the memory. Pending work is noted with the object, and deleted with
+// it:
 //
 //   - sources: the account is dirty; shelves: they have searchers
 //   - workloads: something is due to them, or they are paused
 //   - faults: the workload has some
 //   - carriers: they wait by name
 //
-// takeUp queues all of that. An event that comes at the same time is noted first
-// and queued afterwards, so it is queued by one of the two at least.
+// takeUp queues all of that. An event that comes at the same time is noted before it
+// is queued, so at least one of the two queues it.
 
 // standBy has events queue nothing for the leader's workers until takeUp.
 func (e *Engine) standBy() {
@@ -28,7 +28,7 @@ func (e *Engine) standBy() {
 // standsBy reports whether the engine has yet to lead.
 func (e *Engine) standsBy() bool { return e.queues.sources.idle.Load() }
 
-// takeUp queues what has come up while the engine stood by.
+// takeUp queues pending work of the time in which the engine stood by.
 func (e *Engine) takeUp() {
 	if !e.standsBy() {
 		return

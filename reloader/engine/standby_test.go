@@ -189,7 +189,7 @@ func TestAStandbyKeepsNothingOfWhatIsGone(t *testing.T) {
 	}
 }
 
-// What came up while an engine stood by is done when it leads.
+// Pending work of the time in which an engine stood by is done when it leads.
 func TestATakeOverLosesNothing(t *testing.T) {
 	const shop = "/api/v1/namespaces/shop/configmaps"
 	broken := reloader.Workload{Kind: reloader.StatefulSet, Namespace: "shop", Name: "broken"}
