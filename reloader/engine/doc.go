@@ -24,7 +24,7 @@
 //   - lookback.go: what changed while no engine ran, by times (births.go, since
 //     when a pod template is there)
 //   - reload.go: one reload per workload (target.go, what it needs; effect.go,
-//     the ways of carrying it out; replace.go, Jobs, with exchange.go and
+//     the ways of carrying it out; running.go, Jobs of a CronJob; replace.go, Jobs, with exchange.go and
 //     carriers.go; jobcarriers.go, of engines before; lenders.go, borrowed
 //     templates; call.go, a webhook instead; attempts.go, when the answer is
 //     lost; fence.go, when the lease is; marks.go, what it writes; repeat.go and
@@ -35,6 +35,7 @@
 //   - queues.go, backoff.go, failures.go, states.go: whose turn it is, and when
 //     what has failed is tried again
 //   - barrier.go: what a start waits for, and what it goes on without
+//   - standby.go: what is queued once an engine that stands by leads
 //   - names.go, panics.go: what keeps an object of a stranger from being more than
 //     its own failure
 //   - faults.go: annotations that cannot be used

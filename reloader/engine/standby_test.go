@@ -119,6 +119,38 @@ func TestAStandbyKeepsNothingOfWhatIsGone(t *testing.T) {
 			},
 			map[string]int{"accounts": maxGraves, "graves": maxGraves, "workloads": 2, "searchers": 1},
 		},
+		"namespaces, until the next sweep": {
+			func(t *testing.T, e *Engine, i int) {
+				w, source := named(i), meta("c", 2*i)
+				w.Namespace = fmt.Sprint("ns-", i)
+				source.Namespace = w.Namespace
+				e.intake.observe(w, patterned(t, w, ".*"), at(uint64(i+2)))
+				require.NoError(t, configMaps(e).Add(source))
+				require.NoError(t, configMaps(e).Delete(source))
+				e.forget(w, moment{})
+				if i == rounds-1 {
+					e.sweepKnown()
+				}
+			},
+			nil,
+		},
+		"namespaces that labels select": {
+			func(t *testing.T, e *Engine, i int) {
+				if i == 0 {
+					e.intake.selection = &selection{namespaces: map[string]*joining{}}
+				}
+				w, source := named(i), meta("c", 2*i)
+				w.Namespace = fmt.Sprint("ns-", i)
+				source.Namespace = w.Namespace
+				e.namespaceJoins(w.Namespace)
+				e.intake.observe(w, patterned(t, w, ".*,x["), at(uint64(i+2)))
+				require.NoError(t, configMaps(e).Add(source))
+				require.NoError(t, configMaps(e).Delete(source))
+				e.namespaceLeaves(w.Namespace)
+				e.forget(w, moment{})
+			},
+			nil,
+		},
 		"workloads with faults": {
 			func(t *testing.T, e *Engine, i int) {
 				w := named(i)
