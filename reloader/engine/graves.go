@@ -54,6 +54,25 @@ func (l *ledger) bury(s reloader.Source, named func(reloader.Source) bool) {
 	}
 }
 
+// passOver reports whether s is among the sources that are gone, or was forgotten as
+// one of them. Then nobody waits for a look at it any more.
+func (l *ledger) passOver(s reloader.Source) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.sources[s]
+	if a == nil {
+		return true
+	}
+	if g := l.graves[shelfOf(s)]; g == nil || !a.isGone() {
+		return false
+	} else if _, known := g.known[s]; !known {
+		return false
+	}
+	l.lookedAt(s, a)
+	a.absent, a.newcomers = true, nil
+	return true
+}
+
 // exhume forgets that s is gone. l.mu is held.
 func (l *ledger) exhume(s reloader.Source) {
 	on := shelfOf(s)

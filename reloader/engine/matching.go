@@ -175,6 +175,11 @@ func (e *Engine) matchWaiting(_ context.Context, key namespaceKey) error {
 		if !waits {
 			return nil
 		}
+		// Who creates and deletes sources faster than they can be matched leaves none.
+		if e.ledger.passOver(s) {
+			e.matching.done(namespace)
+			continue
+		}
 		steps := e.matching.allowance(namespace)
 		if steps <= 0 {
 			e.queues.matches.AddAfter(key, e.matching.pause(namespace))

@@ -2,12 +2,14 @@ package engine
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"k8s-reloader/reloader"
@@ -111,6 +113,44 @@ func TestPatternsOfATenantDelayNobodyElse(t *testing.T) {
 	require.True(t, due && first)
 	overdue, _ := e.ledger.look(long, written(7, "new"), func() []reloader.Workload { return dependents })
 	assert.Len(t, overdue, 150, "the change is not taken for what was there at the start")
+}
+
+// Who creates and deletes sources faster than patterns can be tried leaves nothing
+// in the line of the namespace.
+func TestNothingWaitsThatIsGone(t *testing.T) {
+	clock := clocktesting.NewFakeClock(time.Now())
+	e := newTestEngine(t, unreachable(t), new(told))
+	e.matching = newMatching(clock)
+	for i := range 150 {
+		pol := policy.Parse(map[string]string{e.settings.Keys.ConfigMapNamed: fmt.Sprintf("(?:.?){300}b%d|a+", i)}, nil, e.settings)
+		w := reloader.Workload{Kind: reloader.CronJob, Namespace: "shop", Name: fmt.Sprint("w-", i)}
+		e.ledger.enter(w)
+		e.index.Set(w, index.Entry{Policy: pol})
+	}
+	feed := e.sourceFeed(reloader.ConfigMap, area{})
+	object := func(name string, version int) *metav1.PartialObjectMetadata {
+		return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, ResourceVersion: strconv.Itoa(version)}}
+	}
+	tail := strings.Repeat("a", 240)
+	for i := range 300 {
+		name := fmt.Sprintf("%s-%d", tail, i)
+		require.NoError(t, feed.Add(object(name, 2*i+10)))
+		require.NoError(t, readQueued(t, e))
+		if i > 0 {
+			require.NoError(t, feed.Delete(object(name, 2*i+11)))
+			require.NoError(t, readQueued(t, e))
+		}
+	}
+	require.True(t, e.matching.waits("shop"))
+	left := configMap(tail + "-0")
+	for turns := 0; e.matching.waits("shop"); turns++ {
+		require.Less(t, turns, 500, "only one is left to be matched")
+		require.NoError(t, e.matchWaiting(t.Context(), "shop"))
+		clock.Step(e.matching.pause("shop"))
+	}
+	assert.Equal(t, []reloader.Source{left}, drain(e.queues.sources))
+	_, known := e.matches(left)
+	assert.True(t, known, "what is there is not lost")
 }
 
 func TestASourceThatWaitedUnchangedReloadsNothing(t *testing.T) {
