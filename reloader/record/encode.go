@@ -22,6 +22,10 @@ const MaxSize = 64 << 10
 // in memory, would be 21,000.
 const maxBraces = 6_000
 
+// maxTemplate bounds Template, which is kept of every workload. Both versions
+// write 32 bytes.
+const maxTemplate = 128
+
 // The errors of Encode and Decode wrap one of these.
 var (
 	ErrTooLarge  = fmt.Errorf("index record is larger than %d bytes", MaxSize)
@@ -174,6 +178,9 @@ func toWire(r Record) (wire, error) {
 		Annotations: r.Annotations,
 		ByPlace:     r.ByPlace,
 	}
+	if len(r.Template) > maxTemplate {
+		return wire{}, fmt.Errorf("%w: template", ErrMalformed)
+	}
 	if len(r.References) > 0 {
 		w.References = make([]wireReference, len(r.References))
 	}
@@ -207,6 +214,9 @@ func fromWire(w wire) (Record, error) {
 		Container:   w.Container,
 		Annotations: w.Annotations,
 		ByPlace:     w.ByPlace,
+	}
+	if len(w.Template) > maxTemplate {
+		return Record{}, fmt.Errorf("%w: template", ErrMalformed)
 	}
 	if len(w.References) > 0 {
 		r.References = make([]reloader.Reference, len(w.References))
