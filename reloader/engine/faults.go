@@ -10,9 +10,15 @@ import (
 	"k8s-reloader/reloader/report"
 )
 
+// mostFaults is how many of a workload are kept, and reported.
+const mostFaults = 16
+
 // judge has those told who have annotations that cannot be used, once for the
 // same faults. in.mu is held.
 func (in *intake) judge(w reloader.Workload, t *tracked, faults []reloader.Problem) {
+	if len(faults) > mostFaults {
+		faults = slices.Clone(faults[:mostFaults])
+	}
 	if slices.Equal(faults, t.faults) {
 		return
 	}

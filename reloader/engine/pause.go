@@ -206,7 +206,7 @@ type pauseView struct {
 
 func viewPause(d *appsv1.Deployment, marks pauseMarks, keys annotation.Keys) pauseView {
 	v := pauseView{
-		ended:    marks.ended && d.Annotations[keys.PausedAt] == marks.at,
+		ended:    marks.ended && pauseText(d.Annotations[keys.PausedAt]) == marks.at,
 		paused:   d.Spec.Paused,
 		complete: rolledOut(d),
 		version:  d.ResourceVersion,

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
 	"sync"
 
@@ -25,7 +27,7 @@ type pauses struct {
 
 // pauseMarks are what the metadata of a Deployment tell of its pause.
 type pauseMarks struct {
-	period, at       string
+	period, at       string // as pauseText has them
 	hasPeriod, hasAt bool
 	// owned is true if we have set spec.paused, and nobody else has since.
 	owned bool
@@ -48,6 +50,7 @@ func (p *pauses) seen(w reloader.Workload, meta metav1.Object) (look bool) {
 	annotations := meta.GetAnnotations()
 	now.period, now.hasPeriod = annotations[p.keys.PausePeriod]
 	now.at, now.hasAt = annotations[p.keys.PausedAt]
+	now.period, now.at = pauseText(now.period), pauseText(now.at)
 	now.owned = len(pauseOwners(meta.GetManagedFields())) > 0
 
 	p.mu.Lock()
@@ -64,6 +67,19 @@ func (p *pauses) seen(w reloader.Workload, meta metav1.Object) (look bool) {
 	}
 	// Until it is paused every event may tell that its rollout is complete.
 	return now != before && (now.hasAt || now.owned || before.hasAt || before.owned) || now.hasAt && !now.owned
+}
+
+// mostPauseText is how long a value is that pauses keep as it is: longer than any
+// that can be used.
+const mostPauseText = 64
+
+// pauseText tells a value from others, in few bytes however long it is.
+func pauseText(value string) string {
+	if len(value) <= mostPauseText {
+		return strings.Clone(value)
+	}
+	sum := sha256.Sum256([]byte(value))
+	return hex.EncodeToString(sum[:])
 }
 
 // of returns what is known of w, and whether it has to be looked at before it
