@@ -105,6 +105,7 @@ func (f *engineFlags) run(cmd *cobra.Command) error {
 	}
 	collectOften()
 	options.OnReady = releaseMemory
+	options.NamespaceMemory = namespaceMemory(memoryLimit())
 	if options.Log, err = f.log.logger(cmd.ErrOrStderr()); err != nil {
 		return err
 	}

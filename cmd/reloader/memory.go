@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math"
 	"os"
 	"runtime/debug"
 	"time"
@@ -27,4 +28,17 @@ func releaseMemory(ctx context.Context) {
 	case <-time.After(afterReady):
 		debug.FreeOSMemory()
 	}
+}
+
+// memoryLimit returns that of the process, by GOMEMLIMIT; math.MaxInt64 is none.
+func memoryLimit() int64 { return debug.SetMemoryLimit(-1) }
+
+// namespaceMemory returns how many bytes the workloads of one namespace may take,
+// given the limit of the process: an eighth of it, or the engine's default if there
+// is none.
+func namespaceMemory(limit int64) int {
+	if limit == math.MaxInt64 {
+		return 0
+	}
+	return max(int(limit/8), 1)
 }

@@ -102,6 +102,7 @@ func (e *Engine) classTurned(class reloader.Source, how arrival) {
 		if gone {
 			e.ledger.abandon(class, e.index.Depended)
 		}
+		e.disown(class)
 		return
 	}
 	if !news(class, c.version) {
@@ -126,6 +127,7 @@ func (e *Engine) readClass(ctx context.Context, class reloader.Source) error {
 	e.rotations.recall(class, e.ledger.kept(class))
 	c := e.rotations.content(class)
 	left := e.rotations.returned(class)
+	c.wishes = e.ledger.wishes(class)
 	var annotations map[string]string
 	var started map[reloader.Workload]bool
 	if e.ledger.differs(class, c) || left != "" {
@@ -143,6 +145,7 @@ func (e *Engine) readClass(ctx context.Context, class reloader.Source) error {
 			return err
 		}
 		e.readable(classResource().GroupResource(), class.Namespace)
+		c.wishes = wishesOf(annotations, e.settings.Keys)
 	}
 	dependents := func() []reloader.Workload { return e.index.Dependents(class, m, annotations) }
 	if left != "" {
@@ -180,7 +183,7 @@ func (e *Engine) searchClasses(on shelf) {
 	for _, class := range e.rotations.in(on.namespace) {
 		m, known := e.matches(class)
 		for w, since := range searchers {
-			if !known || e.index.Matched(w, class.Kind, m) {
+			if !known || e.index.Matched(w, class, m) {
 				e.ledger.join(w, since, class)
 			}
 		}

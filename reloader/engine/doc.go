@@ -38,6 +38,8 @@
 //   - standby.go: what is queued once an engine that stands by leads
 //   - names.go, panics.go: what keeps an object of a stranger from being more than
 //     its own failure
+//   - byname.go: workloads beyond the memory share of their namespace, which package
+//     share counts
 //   - faults.go: annotations that cannot be used
 //   - tally.go, arrivals.go: what metrics count on the way
 //   - verify.go: a slow pass that corrects what trust can miss

@@ -14,6 +14,7 @@ import (
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/checkpoint"
+	"k8s-reloader/reloader/engine/internal/share"
 	"k8s-reloader/reloader/fingerprint"
 	"k8s-reloader/reloader/guard"
 	"k8s-reloader/reloader/index"
@@ -135,15 +136,16 @@ func New(o Options) (*Engine, error) {
 		refusals:       newRefusals(),
 		listings:       newListings(),
 	}
-	share := 0
+	half := 0
 	if len(o.Scope.Namespaces) != 1 {
-		share = (o.Workers + 1) / 2
+		half = (o.Workers + 1) / 2
 	}
 	e.queues = newRuledQueues(o.Clock, o.Metrics.Queues(),
-		rules[reloader.Source]{share: share, state: e.ledger.stateOf},
+		rules[reloader.Source]{share: half, state: e.ledger.stateOf},
 		rules[reloader.Workload]{state: e.stateOf, over: func(w reloader.Workload) bool { return !e.intake.open(w) }},
 		rules[reloader.Workload]{state: e.debtsOf, over: func(w reloader.Workload) bool { return len(e.ledger.due(w)) == 0 }},
 	)
+	e.ledger.named = e.index.Named
 	e.ledger.lifecycle = lifecycle{onCreate: o.ReloadOnCreate, onDelete: o.ReloadOnDelete, afterRestart: o.SyncAfterRestart}
 	if o.Settings.CSI {
 		if c.statuses, err = newPodStatuses(o.Config, o.Key); err != nil {
@@ -159,7 +161,11 @@ func New(o Options) (*Engine, error) {
 		log:       o.Log,
 		broke:     e.survived,
 	}
-	e.intake = newIntake(o.Settings, o.Kinds, o.CoalesceWindow, e.index, e.ledger, e.queues)
+	memory := share.Unlimited
+	if len(o.Scope.Namespaces) != 1 {
+		memory = o.NamespaceMemory
+	}
+	e.intake = newIntake(o.Settings, o.Kinds, o.CoalesceWindow, e.index, e.ledger, e.queues, share.New(memory))
 	if o.Scope.NamespaceSelector != nil {
 		e.intake.selection = &selection{namespaces: map[string]*joining{}}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/annotation"
+	"k8s-reloader/reloader/engine/internal/share"
 	"k8s-reloader/reloader/index"
 	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
@@ -36,12 +37,19 @@ type intake struct {
 
 	// moving is true once a workload with marks of Reloader 1 was read.
 	moving atomic.Bool
+	// loose is true once a workload had patterns, or was kept by name: it may leave
+	// accounts of sources on which nobody depends any more.
+	loose atomic.Bool
 
 	mu sync.Mutex // guards everything below
 	// workloads of the cluster, also those that never opted in: knowing that
 	// saves reading them again.
 	workloads  map[reloader.Workload]*tracked
 	unresolved int
+	// shares are what the workloads of each namespace may cost, and crowded the
+	// namespaces that have used theirs up since crowd was asked.
+	shares  *share.Book
+	crowded []string
 	// selection is nil if no labels select namespaces.
 	selection *selection
 }
@@ -60,6 +68,11 @@ type tracked struct {
 	resolved bool
 	// active is true if the workload is in the index.
 	active bool
+	// place is how it is kept; nil while it is not active. Of one that is kept by
+	// name only what has a fixed size stays here, and filled is all of it while a
+	// reload is under way.
+	place  *share.Place
+	filled *filling
 	// since is the earliest moment at which what is unresolved came in.
 	since moment
 	// late is when a start went on without it; zero if none has.
@@ -92,7 +105,7 @@ type tracked struct {
 	legacy legacyMarks
 }
 
-func newIntake(s policy.Settings, kinds kind.Set, window time.Duration, x *index.Index, l *ledger, q *queues) *intake {
+func newIntake(s policy.Settings, kinds kind.Set, window time.Duration, x *index.Index, l *ledger, q *queues, b *share.Book) *intake {
 	return &intake{
 		settings:  s,
 		window:    window,
@@ -104,6 +117,7 @@ func newIntake(s policy.Settings, kinds kind.Set, window time.Duration, x *index
 		kinds:     kinds,
 		edited:    s.Keys.On(annotation.Workload),
 		workloads: map[reloader.Workload]*tracked{},
+		shares:    b,
 	}
 }
 
@@ -178,6 +192,10 @@ func (in *intake) note(w reloader.Workload, o *observation, since moment) (other
 	if t.generation != generation {
 		written = o.writes
 	}
+	if t.stays(o, written) {
+		t.generation, t.writes = generation, written
+		return false, false
+	}
 	sameTemplate := hasKnownTemplate(t, generation, written)
 	if o.misfit != nil && sameTemplate && !o.says.covers(t) {
 		o.active, o.template = true, t.annotations
@@ -192,7 +210,7 @@ func (in *intake) note(w reloader.Workload, o *observation, since moment) (other
 	t.generation, t.keys, t.writes = generation, o.keys, written
 	switch {
 	case o.misfit == nil:
-		in.admit(w, t, o.says, o.record)
+		in.admit(w, t, o.says, o.record, nil)
 	case sameTemplate:
 		entry, _ := in.index.Get(w)
 		in.admit(w, t, o.says, record.Record{
@@ -202,7 +220,7 @@ func (in *intake) note(w reloader.Workload, o *observation, since moment) (other
 			Annotations: t.annotations,
 			ByPlace:     t.byPlace,
 			References:  entry.References,
-		})
+		}, nil)
 	default:
 		if t.resolved {
 			t.resolved = false
@@ -217,6 +235,12 @@ func (in *intake) note(w reloader.Workload, o *observation, since moment) (other
 // hasKnownTemplate reports whether what is in the index of a workload is right for
 // another generation, too.
 func hasKnownTemplate(t *tracked, generation int64, now writes) bool {
+	return !t.byName() && t.sameTemplate(generation, now)
+}
+
+// sameTemplate reports whether a workload in the index has the template of its last
+// state.
+func (t *tracked) sameTemplate(generation int64, now writes) bool {
 	return t.resolved && t.active &&
 		(t.generation == generation || scaled(t, generation, now) || t.expected == generation || t.generation < generation && generation <= t.made)
 }
@@ -233,9 +257,8 @@ func (in *intake) supply(m *kind.Manifest) bool {
 	if t == nil || t.uid != m.Meta.UID || t.generation != m.Meta.Generation || t.keys != keys {
 		return false
 	}
-	in.admit(w, t, says, rec)
-	if t.active && len(legacy) > 0 {
-		t.legacy = legacy
+	in.admit(w, t, says, rec, legacy)
+	if len(t.legacy) > 0 {
 		in.moving.Store(true)
 	}
 	return true
@@ -274,16 +297,18 @@ func (in *intake) verify(m *kind.Manifest) bool {
 	if t == nil || !t.resolved || t.uid != m.Meta.UID || t.generation != m.Meta.Generation || t.keys != keys {
 		return false
 	}
+	if t.byName() {
+		return in.verifyByName(w, t, says, rec)
+	}
 	before, _ := in.index.Get(w)
 	wasActive := t.active
-	in.admit(w, t, says, rec)
-	after, _ := in.index.Get(w)
-	return wasActive != t.active || !reflect.DeepEqual(before.References, after.References)
+	in.admit(w, t, says, rec, nil)
+	return wasActive != t.active || t.active && !reflect.DeepEqual(before.References, rec.References)
 }
 
 // admit brings the index and the ledger up to what the annotations and the record
-// say. in.mu is held.
-func (in *intake) admit(w reloader.Workload, t *tracked, says parsed, rec record.Record) {
+// say, and keeps the marks of Reloader 1. in.mu is held.
+func (in *intake) admit(w reloader.Workload, t *tracked, says parsed, rec record.Record, marks legacyMarks) {
 	pol := says.policy
 	// Created, or its template changed. Two versions of a record have two texts
 	// for one template: then it is not known, and what is due stays due.
@@ -291,13 +316,14 @@ func (in *intake) admit(w reloader.Workload, t *tracked, says parsed, rec record
 	t.window = says.window
 	t.version, t.template, t.container, t.annotations = rec.Version, rec.Template, rec.Container, rec.Annotations
 	t.byPlace = rec.ByPlace
-	t.legacy = nil
+	t.legacy = marks
 	in.judge(w, t, says.faults)
 	if !t.resolved {
 		t.resolved = true
 		in.unresolved--
 	}
 	if !pol.Active() {
+		t.legacy = nil
 		in.retire(w, t)
 		return
 	}
@@ -309,24 +335,42 @@ func (in *intake) admit(w reloader.Workload, t *tracked, says parsed, rec record
 	if restarted && t.since != (moment{}) && in.startsPods(w.Kind) {
 		in.ledger.refresh(w, t.since)
 	}
-	before := in.index.DependsOn(w)
-	gained, patterns := in.index.Set(w, index.Entry{Policy: pol, References: rec.References})
+	entry := index.Entry{Policy: pol, References: rec.References}
+	if wasByName := t.byName(); !in.findPlace(w, t, entry) || wasByName {
+		in.connectByName(w, t, entry)
+	} else {
+		in.connect(w, t, entry)
+	}
 	t.active = true
+	if len(in.ledger.due(w)) > 0 {
+		in.queues.reload(w, in.windowOf(t))
+	}
+}
+
+// connect brings the index and the ledger up to an entry that is kept in full.
+// in.mu is held.
+func (in *intake) connect(w reloader.Workload, t *tracked, entry index.Entry) {
+	before := in.index.DependsOn(w)
+	gained, patterns := in.index.Set(w, entry)
 	for _, s := range in.ledger.join(w, t.since, gained...) {
 		in.queues.sources.Add(s)
 	}
 	if patterns {
+		in.loose.Store(true)
 		for _, k := range reloader.SourceKinds() {
-			if pol.HasPatterns(k) && in.settings.Enabled(k) {
-				in.ledger.search(w, t.since, shelf{k, w.Namespace})
-				in.queues.sources.Add(reloader.Source{Kind: k, Namespace: w.Namespace})
+			if entry.Policy.HasPatterns(k) && in.settings.Enabled(k) {
+				in.search(w, t, k)
 			}
 		}
 	}
 	in.ledger.part(w, missing(before, in.index.DependsOn(w)), in.index.Depended)
-	if len(in.ledger.due(w)) > 0 {
-		in.queues.reload(w, in.windowOf(t))
-	}
+}
+
+// search has all sources of a kind searched for those that w depends on. in.mu is
+// held.
+func (in *intake) search(w reloader.Workload, t *tracked, k reloader.SourceKind) {
+	in.ledger.search(w, t.since, shelf{k, w.Namespace})
+	in.queues.sources.Add(reloader.Source{Kind: k, Namespace: w.Namespace})
 }
 
 // startsPods reports whether a new template of such a workload starts pods.
@@ -373,6 +417,8 @@ func (in *intake) retire(w reloader.Workload, t *tracked) {
 		return
 	}
 	t.active = false
+	in.shares.Leave(w.Namespace, t.place)
+	t.place, t.filled = nil, nil
 	before := in.index.DependsOn(w)
 	in.index.Delete(w)
 	in.ledger.leave(w, before, in.index.Depended)

@@ -18,6 +18,7 @@ import (
 
 	"k8s-reloader/reloader"
 	"k8s-reloader/reloader/annotation"
+	"k8s-reloader/reloader/engine/internal/share"
 	"k8s-reloader/reloader/index"
 	"k8s-reloader/reloader/kind"
 	"k8s-reloader/reloader/policy"
@@ -141,7 +142,7 @@ func newTestIntake(t *testing.T) *intake {
 	s := policy.Settings{Keys: keys}
 	q := newQueues(clock.RealClock{}, nil)
 	t.Cleanup(q.shutDown)
-	return newIntake(s, kind.BuiltIn(), 0, index.New(s), newLedger(), q)
+	return newIntake(s, kind.BuiltIn(), 0, index.New(s), newLedger(), q, share.New(share.Unlimited))
 }
 
 // drain takes what is in a queue.

@@ -40,6 +40,9 @@ type ledger struct {
 	selected map[string]bool
 	// graves are sources that are gone and that no workload names.
 	graves map[shelf]*graves
+	// named reports whether a workload that is kept in full depends on exactly that
+	// source; nil says so of all that have dependents.
+	named func(reloader.Source) bool
 }
 
 func newLedger() *ledger {
@@ -101,6 +104,11 @@ func (l *ledger) join(w reloader.Workload, since moment, gained ...reloader.Sour
 func (l *ledger) created(s reloader.Source) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.createdLocked(s)
+}
+
+// createdLocked is created. l.mu is held.
+func (l *ledger) createdLocked(s reloader.Source) {
 	if l.sources[s] == nil && l.selects(s.Namespace) {
 		// Which version that is comes with its event.
 		a := &account{read: true, absent: true, heard: someVersion}
@@ -126,6 +134,10 @@ func (l *ledger) news(s reloader.Source, version uint64) bool {
 func (l *ledger) relisted(s reloader.Source, version uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if _, known := l.sources[s]; !known && l.named != nil && l.searchers[shelfOf(s)] == nil && s.Kind != reloader.SecretProviderClass {
+		// Everything that was there has an account: it has come meanwhile.
+		l.createdLocked(s)
+	}
 	a := l.account(s)
 	a.heard = version
 	a.dirty = a.dirty || !a.read || a.absent || version != a.version
@@ -335,11 +347,22 @@ func (l *ledger) refresh(w reloader.Workload, at moment) {
 	}
 }
 
-// abandon forgets s if nobody depends on it.
+// dispensable reports whether the account of s is of no use: nobody depends on s,
+// or it was never there, so that an account which its creation makes is as good,
+// and those who may depend on it do not by its name. l.mu is held.
+func (l *ledger) dispensable(s reloader.Source, a *account, depended func(reloader.Source) bool) bool {
+	if !depended(s) {
+		return true
+	}
+	blank := a.read && a.absent && a.current == "" && a.past == none && !a.dirty && !a.broken && len(a.newcomers) == 0
+	return blank && l.named != nil && !l.named(s)
+}
+
+// abandon forgets s if its account is dispensable.
 func (l *ledger) abandon(s reloader.Source, depended func(reloader.Source) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if a := l.sources[s]; a != nil && !depended(s) {
+	if a := l.sources[s]; a != nil && l.dispensable(s, a, depended) {
 		l.forget(s, a)
 	}
 }
@@ -351,10 +374,22 @@ func (l *ledger) part(w reloader.Workload, lost []reloader.Source, depended func
 	defer l.mu.Unlock()
 	for _, s := range lost {
 		l.partFrom(w, s)
-		if a := l.sources[s]; a != nil && !depended(s) {
+		if a := l.sources[s]; a != nil && l.dispensable(s, a, depended) {
 			l.forget(s, a)
 		}
 	}
+}
+
+// strangers returns those of the sources that have no account.
+func (l *ledger) strangers(sources []reloader.Source) (without []reloader.Source) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range sources {
+		if l.sources[s] == nil {
+			without = append(without, s)
+		}
+	}
+	return without
 }
 
 // leave forgets w, as part does with all its sources.
@@ -387,7 +422,7 @@ func (l *ledger) sweep(depended func(reloader.Source) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for s, a := range l.sources {
-		if !depended(s) {
+		if l.dispensable(s, a, depended) {
 			l.forget(s, a)
 		}
 	}

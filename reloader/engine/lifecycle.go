@@ -42,6 +42,7 @@ func (e *Engine) lookAtNothing(s reloader.Source) {
 	// Whenever it went, pods cannot have started without it and have it.
 	e.ledger.pastOf(s)
 	e.ledger.lookedBack(s)
+	e.ledger.abandon(s, e.index.Depended)
 	e.ledger.bury(s, e.index.Named)
 	for _, w := range overdue {
 		e.intake.reload(w)

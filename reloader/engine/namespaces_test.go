@@ -308,6 +308,7 @@ func TestNamespacesThatHaveGoneLeaveNothingInTheLedger(t *testing.T) {
 		}
 		require.NoError(t, feed.Delete(labelled(name, "on")))
 	}
+	e.ledger.named = nil // functions are not compared
 	empty := newLedger()
 	empty.selected = map[string]bool{"shop": true}
 	assert.Equal(t, empty, e.ledger)

@@ -71,6 +71,10 @@ type Options struct {
 	// Workers is how many sources are read and how many workloads patched at
 	// the same time; default 32.
 	Workers int
+	// NamespaceMemory is how many bytes, by a rough count, the workloads of one
+	// namespace may take, if more than one is watched; default 64 MiB, negative
+	// keeps all of them by name. Those beyond are read when their sources change.
+	NamespaceMemory int
 	// Reporter is told the outcomes. Required.
 	Reporter Reporter
 	// Webhook is called instead of patching workloads; nil to patch. Pause
@@ -106,6 +110,9 @@ const (
 	defaultWorkers        = 32
 	defaultVerifyInterval = 6 * time.Hour
 	defaultLookInterval   = time.Minute
+	// defaultNamespaceMemory is room for some 10,000 workloads with three
+	// sources each.
+	defaultNamespaceMemory = 64 << 20
 	// DefaultReloadsPerWorkload opens the breaker at the 11th reload within
 	// 10 minutes.
 	DefaultReloadsPerWorkload = 10
@@ -129,6 +136,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Workers == 0 {
 		o.Workers = defaultWorkers
+	}
+	if o.NamespaceMemory == 0 {
+		o.NamespaceMemory = defaultNamespaceMemory
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}

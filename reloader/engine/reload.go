@@ -66,13 +66,17 @@ func (e *Engine) reloadDue(ctx context.Context, w reloader.Workload) error {
 		return err
 	}
 	defer cancel()
+	if filled, err := e.fill(ctx, k, w); !filled {
+		return err
+	}
+	defer e.intake.empty(w)
 	if err := e.followUp(ctx, k, w); err != nil {
 		return err
 	}
 	if err := e.payInherited(ctx, k, w); err != nil {
 		return err
 	}
-	debts = e.ledger.due(w)
+	debts = e.dueNow(w)
 	p, err := e.pausing(ctx, w, len(debts) > 0)
 	if err != nil || p.waits || len(debts) == 0 {
 		return err

@@ -20,7 +20,7 @@ import (
 // A webhook that is called instead leaves no mark: it is called again, with the
 // same ID.
 func (e *Engine) payInherited(ctx context.Context, k kind.Kind, w reloader.Workload) error {
-	debts := e.ledger.due(w)
+	debts := e.dueNow(w)
 	if k.Way != kind.ByPatch || e.webhook != nil || !e.ledger.inherited(debts) || e.attempts.compared(w) {
 		return nil
 	}

@@ -122,7 +122,9 @@ func (e *Engine) supplied(w reloader.Workload, m *kind.Manifest) {
 	if m.Unreadable != nil {
 		e.log.Error(m.Unreadable, "cannot read the pod template: only what the annotations name is followed", "workload", w.String())
 	}
-	if e.intake.supply(m) {
+	supplied := e.intake.supply(m)
+	e.tellCrowded()
+	if supplied {
 		e.lookForMarks(w)
 		e.judgeRival(w)
 		e.log.V(1).Info("worked out references without a record", "workload", w.String())

@@ -28,6 +28,7 @@ func (e *Engine) sourceSeen(of reloader.SourceKind, meta metav1.Object, how arri
 		e.recent.created(s, version)
 	}
 	if !e.index.Depended(s) {
+		e.disown(s)
 		return false
 	}
 	if how == created {
@@ -199,7 +200,7 @@ func (e *Engine) found(ctx context.Context, s reloader.Source, read digest, sear
 	for w, since := range searchers {
 		// As long as it is not known, it counts as a match: the look at s
 		// asks for those that do depend on it.
-		if !known || e.index.Matched(w, s.Kind, m) {
+		if !known || e.index.Matched(w, s, m) {
 			e.ledger.join(w, since, s)
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"k8s-reloader/reloader"
-	"k8s-reloader/reloader/index"
 	"k8s-reloader/reloader/policy"
 	"k8s-reloader/reloader/record"
 )
@@ -73,7 +72,8 @@ type target struct {
 
 // aim returns what a patch of w needs and expects the generation that it will
 // make. It reports false if w is gone, has opted out or waits for being read,
-// after which the workload queue hears of it again.
+// after which the workload queue hears of it again. One that is kept by name has
+// to be filled before.
 func (in *intake) aim(w reloader.Workload) (target, bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -81,13 +81,17 @@ func (in *intake) aim(w reloader.Workload) (target, bool) {
 	if t == nil || !t.resolved || !t.active {
 		return target{}, false
 	}
-	entry, _ := in.index.Get(w)
-	to := target{uid: t.uid, container: t.container, template: t.marked(), references: entry.References, policy: entry.Policy}
+	kept, ok := in.fillingOf(w, t)
+	if !ok {
+		return target{}, false
+	}
+	entry := kept.entry
+	to := target{uid: t.uid, container: kept.container, template: t.marked(), references: entry.References, policy: entry.Policy}
 	// Records of the first version do not tell.
 	to.byPlace = t.byPlace || t.version < record.Version
 	t.expected = max(t.generation, t.made) + 1
 	if t.carries {
-		text, err := in.forward(w, t, entry).Encode()
+		text, err := in.forward(w, t, kept).Encode()
 		if err == nil {
 			to.record = text
 		}
@@ -96,7 +100,7 @@ func (in *intake) aim(w reloader.Workload) (target, bool) {
 }
 
 // forward is the record of w for the generation that a patch of ours makes.
-func (in *intake) forward(w reloader.Workload, t *tracked, entry index.Entry) record.Record {
+func (in *intake) forward(w reloader.Workload, t *tracked, kept filling) record.Record {
 	return record.Record{
 		Version:     t.version,
 		Namespace:   w.Namespace,
@@ -104,9 +108,9 @@ func (in *intake) forward(w reloader.Workload, t *tracked, entry index.Entry) re
 		UID:         string(t.uid),
 		Generation:  t.expected,
 		Template:    t.template,
-		Container:   t.container,
-		References:  entry.References,
-		Annotations: t.annotations,
+		Container:   kept.container,
+		References:  kept.entry.References,
+		Annotations: kept.annotations,
 		ByPlace:     t.byPlace,
 		Keys:        record.KeysDigest(in.settings.Keys),
 	}

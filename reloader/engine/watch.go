@@ -334,6 +334,7 @@ func (e *Engine) workloadFeed(k kind.Kind, in area) *feed {
 			if e.intake.observe(w, meta, since) {
 				e.tellOtherKeys(w)
 			}
+			e.tellCrowded()
 			e.pauseSeen(w, meta)
 			e.rivalSeen(w, meta)
 		},

@@ -14,6 +14,9 @@
 // as many calls as its caller likes, and what it has found out is remembered per
 // name. The memory for that is bounded, in all and per namespace.
 //
+// Of a workload that is kept by name (byname.go) only what it may depend on stays, in
+// a fixed size: questions for dependents may say yes for it where they should not.
+//
 // Read next: index.go for the questions, node.go for how answers are stored,
 // match.go for patterns.
 package index

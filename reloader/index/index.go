@@ -1,6 +1,7 @@
 package index
 
 import (
+	"hash/maphash"
 	"slices"
 	"strings"
 	"sync"
@@ -29,12 +30,15 @@ type Stats struct {
 	// Patterns are the workloads with patterns, once for each source kind
 	// that they have patterns of.
 	Patterns int
+	// ByName are the workloads that are kept by name.
+	ByName int
 }
 
 // Index is the graph of workloads and sources. It is safe for concurrent use;
 // make one with New.
 type Index struct {
 	settings policy.Settings
+	seed     maphash.Seed
 
 	mu sync.RWMutex
 	// What follows is guarded by mu, all the way down but for the immutable
@@ -50,7 +54,7 @@ type Index struct {
 // New returns an empty Index that decides with these settings, which must be
 // those that the policies were parsed with.
 func New(s policy.Settings) *Index {
-	return &Index{settings: s, namespaces: make(map[string]*namespace)}
+	return &Index{settings: s, seed: maphash.MakeSeed(), namespaces: make(map[string]*namespace)}
 }
 
 // Set adds w to the Index, or replaces its entry. It does not keep
@@ -121,6 +125,9 @@ func (x *Index) Depended(s reloader.Source) bool {
 	if _, exact := ns.sources[kind][s.Name]; exact {
 		return true
 	}
+	if x.dependedByName(ns, dependency{kind: kind, name: s.Name}) {
+		return true
+	}
 	p := &ns.patterns[kind]
 	if len(p.sets) == 0 {
 		return false
@@ -132,15 +139,15 @@ func (x *Index) Depended(s reloader.Source) bool {
 // Dependents returns the workloads that a change of s reloads, sorted by kind
 // and name: those whose policy says yes. The annotations are those of s (for a
 // CSI pod status, of its SecretProviderClass), m is what Match has returned.
-// Patterns that have come in since are left out. The result is the caller's.
+// Patterns that have come in since are left out. Of workloads that are kept by
+// name it returns all that may depend on s. The result is the caller's.
 func (x *Index) Dependents(s reloader.Source, m Matches, annotations map[string]string) []reloader.Workload {
 	kind, ok := toSourceKind(s.Kind)
 	if !ok {
 		return nil
 	}
 	nodes := slices.DeleteFunc(x.candidates(kind, s, m), func(n candidate) bool {
-		referenced := n.referencesTo(kind, s.Name, x.settings)
-		return !n.policy.DecideMatched(s.Kind, s.Name, annotations, referenced, n.matched).Reload
+		return !x.decide(n, kind, s, annotations).Reload
 	})
 	if len(nodes) == 0 {
 		return nil
@@ -150,6 +157,19 @@ func (x *Index) Dependents(s reloader.Source, m Matches, annotations map[string]
 		workloads[i] = n.workload
 	}
 	return workloads
+}
+
+// decide returns what a candidate decides. One that is kept by name has not decided
+// yet: it says yes, without a reason.
+func (x *Index) decide(n candidate, kind sourceKind, s reloader.Source, annotations map[string]string) reloader.Decision {
+	switch {
+	case n.reach == nil:
+		referenced := n.referencesTo(kind, s.Name, x.settings)
+		return n.policy.DecideMatched(s.Kind, s.Name, annotations, referenced, n.matched)
+	case annotations[x.settings.Keys.Ignore] == "true":
+		return reloader.Decision{Reason: reloader.ReasonIgnored}
+	}
+	return reloader.Decision{Reload: true}
 }
 
 // candidate is a node that may say yes to a source, and whether its patterns
@@ -182,6 +202,7 @@ func (x *Index) candidates(kind sourceKind, s reloader.Source, m Matches) []cand
 			found = append(found, candidate{n, true})
 		}
 	}
+	found = append(found, x.namedOnly(ns, dependency{kind: kind, name: s.Name})...)
 	if len(found) == exact {
 		return found
 	}
@@ -198,10 +219,11 @@ func (x *Index) candidates(kind sourceKind, s reloader.Source, m Matches) []cand
 	return slices.CompactFunc(found, func(a, b candidate) bool { return a.node == b.node })
 }
 
-// Get returns what the Index knows of w, which the caller may keep and change.
+// Get returns what the Index knows of w, which the caller may keep and change. Of
+// a workload that is kept by name it knows nothing.
 func (x *Index) Get(w reloader.Workload) (Entry, bool) {
 	n := x.node(w)
-	if n == nil {
+	if n == nil || n.reach != nil {
 		return Entry{}, false
 	}
 	return n.entry(), true
@@ -210,7 +232,7 @@ func (x *Index) Get(w reloader.Workload) (Entry, bool) {
 // DependsOn returns the exact sources that w depends on, sorted: those that it
 // references in a way that its policy follows, and those that its policy
 // names, without those that it excludes. What its patterns match is not among
-// them.
+// them, and there are none of a workload that is kept by name.
 func (x *Index) DependsOn(w reloader.Workload) []reloader.Source {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -301,6 +323,13 @@ func (x *Index) linkPatterns(ns *namespace, n, old *node) bool {
 // unlink takes old out of everything that next, which took its place, is not
 // in. next is nil if nothing did.
 func (x *Index) unlink(ns *namespace, old, next *node) {
+	if old.reach != nil {
+		x.stats.ByName--
+		// insertNode has put next in its place, if that is kept by name, too.
+		if next == nil || next.reach == nil {
+			ns.byName = removeNode(ns.byName, old)
+		}
+	}
 	for _, s := range old.sources {
 		if next != nil && next.source(s.dependency) != nil {
 			continue

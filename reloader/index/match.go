@@ -105,10 +105,10 @@ func (x *Index) Match(s reloader.Source, steps int) (m Matches, spent int, compl
 		}
 		if t.matcher == nil {
 			t.matcher = t.set.text.Compile()
-			spent += t.matcher.Bytes() / bytesPerStep
+			spent += CompileSteps(t.matcher)
 			trials[i].matcher = t.matcher
 		}
-		spent += trialSteps + t.matcher.Cost(s.Name)
+		spent += TrialSteps(t.matcher, s.Name)
 		if t.matcher.Match(s.Name) {
 			m.sets = append(m.sets, t.set)
 		}
@@ -119,6 +119,13 @@ func (x *Index) Match(s reloader.Source, steps int) (m Matches, spent int, compl
 	}
 	return m, spent, complete
 }
+
+// CompileSteps is what it takes to compile the patterns of a matcher, in the steps
+// of Match.
+func CompileSteps(m *pattern.Matcher) int { return m.Bytes() / bytesPerStep }
+
+// TrialSteps is what it takes to try them on a name.
+func TrialSteps(m *pattern.Matcher, name string) int { return trialSteps + m.Cost(name) }
 
 // untried returns what is known of s, and sets that have not been tried: all if
 // complete is true.
@@ -202,12 +209,15 @@ func (p *patterns) forget(name string) {
 
 func sizeOf(name string, m Matches) int { return perName + len(name) + 8*len(m.sets) }
 
-// Matched reports whether the patterns of w are among m, of a source of that
-// kind in the namespace of w.
-func (x *Index) Matched(w reloader.Workload, of reloader.SourceKind, m Matches) bool {
+// Matched reports whether the patterns of w are among m, what s in the namespace
+// of w matches, or w is kept by name and may depend on s.
+func (x *Index) Matched(w reloader.Workload, s reloader.Source, m Matches) bool {
 	n, kind, ok := x.node(w), sourceKind(0), false
 	if n != nil {
-		kind, ok = toSourceKind(of)
+		kind, ok = toSourceKind(s.Kind)
+	}
+	if x.reached(n, s) {
+		return true
 	}
 	return ok && slices.ContainsFunc(m.sets, func(set *patternSet) bool { return set.text == n.patterns(kind) })
 }

@@ -49,7 +49,7 @@ func TestMatching(t *testing.T) {
 	assert.True(t, x.Depended(none), "the new list has yet to be tried")
 	m = found(x, none)
 	assert.Len(t, x.Dependents(none, m, nil), 1)
-	assert.True(t, x.Matched(reloader.Workload{Kind: reloader.CronJob, Namespace: "tenant", Name: "new"}, reloader.ConfigMap, m))
+	assert.True(t, x.Matched(reloader.Workload{Kind: reloader.CronJob, Namespace: "tenant", Name: "new"}, none, m))
 	holder(x, "new", "none-.*")
 	assert.Empty(t, x.Dependents(none, m, nil), "a list that is gone matches nothing")
 	found(x, none)

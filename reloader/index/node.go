@@ -18,6 +18,8 @@ type namespace struct {
 	workloads map[workloadKey]*node
 	sources   [sourceKinds]map[string]*source
 	patterns  [sourceKinds]patterns
+	// byName are those that are kept by name, in the order of compareNodes.
+	byName []*node
 }
 
 type workloadKey struct {
@@ -82,6 +84,9 @@ type node struct {
 	workload   reloader.Workload
 	policy     *policy.Policy
 	references []reference
+	// reach stands for all that follows and the policy of a workload that is kept
+	// by name; nil for others.
+	reach *reach
 	// sources are the exact ones, sorted; guarded by the lock of the Index.
 	sources []*source
 }

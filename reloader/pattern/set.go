@@ -18,6 +18,14 @@ func NewSet(entries []string) Set {
 	return Set{unique.Make(strings.Join(entries, ","))}
 }
 
+// Len returns the length of the text of the set.
+func (s Set) Len() int {
+	if s.Empty() {
+		return 0
+	}
+	return len(s.text.Value())
+}
+
 // Empty reports whether the set has no pattern.
 func (s Set) Empty() bool { return s == Set{} }
 
