@@ -351,9 +351,9 @@ func (in *intake) keptByName(w reloader.Workload) bool {
 	return t != nil && t.byName()
 }
 
-// disown forgets s, on which nobody depends, when it changes: nobody has done so
-// before if those who did are kept by name, or had patterns. Whoever depends on it
-// next would take its last change for one that is due.
+// disown forgets s, which no workload depends on, when it changes. Dependents with
+// patterns, or that are kept by name, leave without doing so, and the next dependent
+// would take the last change of s for one that is due.
 func (e *Engine) disown(s reloader.Source) {
 	if e.intake.loose.Load() {
 		e.ledger.abandon(s, e.index.Depended)

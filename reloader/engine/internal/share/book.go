@@ -2,7 +2,7 @@ package share
 
 import "math"
 
-// Unlimited is the share where nobody has to be kept by name.
+// Unlimited is the share where no workload is kept by name.
 const Unlimited = math.MaxInt
 
 // Place is how a workload is kept.
