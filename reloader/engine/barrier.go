@@ -101,13 +101,14 @@ type firstLook struct {
 func (e *Engine) firstLooks() func() bool {
 	waiting := e.ledger.firstLooks()
 	return func() bool {
-		if e.ledger.allReadBut(e.matching.waits) {
+		if e.ledger.allReadBut(e.late) {
 			return true
 		}
 		for len(waiting) > 0 {
 			next := waiting[0]
-			// A namespace over its budget of matching is read later, in its own queue.
-			if e.ledger.waits(next) && !e.matching.waits(next.source.Namespace) {
+			// A namespace over its budget of matching, or with too much due, is read later,
+			// in its own queue.
+			if e.ledger.waits(next) && !e.late(next.source.Namespace) {
 				on := reloader.Source{Kind: next.source.Kind, Namespace: next.source.Namespace}
 				if !e.queues.sources.backoff.hopeless(next.source) && !e.queues.sources.backoff.hopeless(on) {
 					return false

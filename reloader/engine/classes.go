@@ -168,6 +168,7 @@ func (e *Engine) readClass(ctx context.Context, class reloader.Source) error {
 		e.ledger.bury(class, e.index.Named)
 	}
 	e.startedAlready(class, c.fingerprint, slices.DeleteFunc(slices.Clone(overdue), func(w reloader.Workload) bool { return !started[w] }))
+	e.backlog.add(class.Namespace, len(overdue))
 	for _, w := range overdue {
 		if !started[w] {
 			e.intake.reload(w)

@@ -46,7 +46,9 @@ type Engine struct {
 	recent *recent
 	// matching is what patterns may cost each namespace.
 	matching *matching
-	limits   *limits
+	// backlog is how much is due in each namespace.
+	backlog *backlog
+	limits  *limits
 
 	rollouts *rollouts
 	rivals   *rivals
@@ -145,6 +147,11 @@ func New(o Options) (*Engine, error) {
 		rules[reloader.Workload]{state: e.stateOf, over: func(w reloader.Workload) bool { return !e.intake.open(w) }},
 		rules[reloader.Workload]{state: e.debtsOf, over: func(w reloader.Workload) bool { return len(e.ledger.due(w)) == 0 }},
 	)
+	due := 0
+	if len(o.Scope.Namespaces) != 1 {
+		due = mostDue
+	}
+	e.backlog = newBacklog(o.Clock, due, e.ledger.debtsIn)
 	e.ledger.named = e.index.Named
 	e.ledger.lifecycle = lifecycle{onCreate: o.ReloadOnCreate, onDelete: o.ReloadOnDelete, afterRestart: o.SyncAfterRestart}
 	if o.Settings.CSI {

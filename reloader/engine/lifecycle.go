@@ -44,9 +44,7 @@ func (e *Engine) lookAtNothing(s reloader.Source) {
 	e.ledger.lookedBack(s)
 	e.ledger.abandon(s, e.index.Depended)
 	e.ledger.bury(s, e.index.Named)
-	for _, w := range overdue {
-		e.intake.reload(w)
-	}
+	e.reloadAll(overdue)
 	e.log.V(1).Info("looked for a source that is not there", "source", s.String(), "overdue", len(overdue))
 }
 

@@ -74,6 +74,9 @@ func (e *Engine) readSource(ctx context.Context, s reloader.Source) error {
 // readDue reads a source if there is a reason to.
 func (e *Engine) readDue(ctx context.Context, s reloader.Source) error {
 	on := shelfOf(s)
+	if e.waitsForBacklog(s) {
+		return nil
+	}
 	if s.Name == "" {
 		return e.searchShelf(ctx, on)
 	}
@@ -208,6 +211,10 @@ func (e *Engine) found(ctx context.Context, s reloader.Source, read digest, sear
 		e.ledger.putBack(s)
 		return false, nil
 	}
+	if e.waitsForBacklog(s) {
+		e.ledger.putBack(s)
+		return false, nil
+	}
 	err := guarded(func() error { return e.lookAt(ctx, s, read) })
 	switch {
 	case panicked(err):
@@ -319,8 +326,12 @@ func (e *Engine) lookAt(ctx context.Context, s reloader.Source, read digest) err
 	return nil
 }
 
-// reloadAll has workloads reloaded when their coalescing windows end.
+// reloadAll has workloads of one namespace reloaded, to which one more source is
+// due, when their coalescing windows end.
 func (e *Engine) reloadAll(overdue []reloader.Workload) {
+	if len(overdue) > 0 {
+		e.backlog.add(overdue[0].Namespace, len(overdue))
+	}
 	for _, w := range overdue {
 		e.intake.reload(w)
 	}

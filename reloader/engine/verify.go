@@ -78,6 +78,7 @@ func (e *Engine) sweep(ctx context.Context) {
 func (e *Engine) sweepKnown() {
 	e.ledger.sweep(e.index.Depended)
 	e.matching.sweep()
+	e.backlog.sweep()
 	e.forgetLate()
 }
 
