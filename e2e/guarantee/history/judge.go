@@ -23,6 +23,10 @@ const (
 	// made, which did not know yet. Both bring something new, but one would have
 	// done.
 	Split Verdict = "split"
+	// Gap: an extra reload of a workload that came, or got another template, while
+	// watches could not go on: the engine knows no more than that this was after the
+	// last event of before, and in doubt it reloads.
+	Gap Verdict = "gap"
 	// Foreign: a reload for something that the workload does not depend on, or
 	// of one that did not opt in.
 	Foreign Verdict = "foreign"
@@ -165,7 +169,11 @@ func (j *judge) reload(w reloader.Workload, before, after Template) []Finding {
 		if crossed || before.ByReload() && Fingerprint(before.Marks[name]) != Fingerprint(after.Marks[name]) {
 			verdict = Split
 		}
-		extra = append(extra, Finding{verdict, w, source, after.Revision, j.doubtful(before, source, slices.Concat(j.absences.Starts, j.absences.Lists))})
+		doubtful := j.doubtful(before, source, slices.Concat(j.absences.Starts, j.absences.Lists))
+		if verdict == Extra && !doubtful && j.inGap(before, source) {
+			verdict = Gap
+		}
+		extra = append(extra, Finding{verdict, w, source, after.Revision, doubtful})
 	}
 	return extra[:min(len(extra), 1)]
 }
@@ -206,6 +214,22 @@ func (j *judge) doubtful(t Template, source reloader.Source, absences []time.Tim
 	}
 	return slices.ContainsFunc(j.story.Sources[source], func(v Version) bool {
 		return v.Seen.Sub(t.Seen).Abs() < clockTolerance
+	})
+}
+
+// longestGap is how long a feed may wait for its next list, and some time for that.
+const longestGap = 30 * time.Second
+
+// inGap reports whether a template that an engine has found in a list, after its watch
+// could not go on, may be older than the last change of a source: all that the engine
+// knows is that it was made after the last event of before.
+func (j *judge) inGap(t Template, source reloader.Source) bool {
+	if t.ByReload() || !slices.ContainsFunc(j.absences.Lists, func(back time.Time) bool { return back.After(t.Seen) }) {
+		return false
+	}
+	return slices.ContainsFunc(j.story.Sources[source], func(v Version) bool {
+		before := t.Seen.Sub(v.Seen)
+		return before >= 0 && before < longestGap
 	})
 }
 

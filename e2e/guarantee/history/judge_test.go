@@ -1,6 +1,7 @@
 package history
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -64,6 +65,7 @@ func TestJudge(t *testing.T) {
 	tests := map[string]struct {
 		happens func(s *story)
 		starts  []time.Duration // since begin
+		lists   []time.Duration
 		want    []Finding
 	}{
 		"a change that is rolled out once is right": {
@@ -112,6 +114,28 @@ func TestJudge(t *testing.T) {
 			},
 			starts: []time.Duration{20 * time.Second},
 			want:   []Finding{{Extra, app, source, 6, true}},
+		},
+		"an engine whose watch had a gap could not know, which is counted": {
+			happens: func(s *story) {
+				s.holds(source, "B")
+				for i := range 8 {
+					s.template("kubectl", fmt.Sprint("u", i))
+				}
+				s.template(Manager, "u7", settings, "b-u")
+			},
+			lists: []time.Duration{time.Minute},
+			want:  []Finding{{Gap, app, source, 13, false}},
+		},
+		"but not in a gap before that": {
+			happens: func(s *story) {
+				s.holds(source, "B")
+				for i := range 8 {
+					s.template("kubectl", fmt.Sprint("u", i))
+				}
+				s.template(Manager, "u7", settings, "b-u")
+			},
+			lists: []time.Duration{time.Second},
+			want:  []Finding{{Extra, app, source, 13, false}},
 		},
 		"a reload without a change is extra": {
 			happens: func(s *story) { s.template(Manager, "t", settings, "a-t") },
@@ -206,6 +230,9 @@ func TestJudge(t *testing.T) {
 			var absences Absences
 			for _, start := range tc.starts {
 				absences.Starts = append(absences.Starts, begin.Add(start))
+			}
+			for _, list := range tc.lists {
+				absences.Lists = append(absences.Lists, begin.Add(list))
 			}
 			got := s.Judge(absences)
 			assert.Equal(t, tc.want, got, s.Report(got))
