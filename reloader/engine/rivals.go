@@ -75,7 +75,7 @@ func (r *rivals) reloaded(reload report.Reload, generation int64, marks []string
 		reverts = p.reverts
 	}
 	r.patched[reload.Workload] = &patched{
-		reload: reload, at: r.clock.Now(), generation: generation, marks: marks, template: template, reverts: reverts,
+		reload: reload.Brief(), at: r.clock.Now(), generation: generation, marks: marks, template: template, reverts: reverts,
 	}
 }
 

@@ -143,7 +143,7 @@ func changes(r Reload) alert.Text {
 		t = t.Boldly(s.Name).Plainly(" of type ").Boldly(strings.ToUpper(string(s.Kind))).
 			Plainly(" in namespace ").Boldly(s.Namespace)
 	}
-	if more := len(r.Sources) - maxNamed; more > 0 {
+	if more := len(r.Sources) + r.More - maxNamed; more > 0 {
 		t = t.Plainly(fmt.Sprintf(" and %d more", more))
 	}
 	return t.Plainly(". ")

@@ -116,7 +116,7 @@ func sources(r Reload) string {
 	for i, s := range r.Sources {
 		name := s.String()
 		if i > 0 && names.Len()+len(name) > maxListed {
-			return fmt.Sprintf("%s and %d more", names.String(), len(r.Sources)-i)
+			return fmt.Sprintf("%s and %d more", names.String(), len(r.Sources)+r.More-i)
 		}
 		if i > 0 {
 			names.WriteString(", ")

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,10 +18,24 @@ type Reload struct {
 	APIVersion string
 	// Sources whose content changed; none if nothing is to be reloaded.
 	Sources []reloader.Source
+	// More counts further sources whose names are not kept: see Brief.
+	More int
 	// Latency of the request.
 	Latency time.Duration
 	// Posted is true if a webhook was called instead of patching the workload.
 	Posted bool
+}
+
+// mostKept is how many sources Brief keeps: more than any text names.
+const mostKept = 100
+
+// Brief returns the reload as it is kept for later: with some of the sources, and
+// the number of the others.
+func (r Reload) Brief() Reload {
+	if more := len(r.Sources) - mostKept; more > 0 {
+		r.Sources, r.More = slices.Clone(r.Sources[:mostKept]), r.More+more
+	}
+	return r
 }
 
 // The reasons of events on workloads.
