@@ -121,7 +121,7 @@ func (w *twin) settle() []string {
 		for _, key := range slices.Concat(drain(e.queues.resolve), e.intake.unresolvedOnes()) {
 			note(e.resolve(ctx, key))
 		}
-		for _, s := range e.ledger.dirtyOnes() {
+		for _, s := range e.ledger.toRead() {
 			note(e.readSource(ctx, s))
 		}
 		if e.matching.waits("shop") {
@@ -130,7 +130,7 @@ func (w *twin) settle() []string {
 		if busy {
 			continue // as in a coalescing window
 		}
-		for _, key := range e.ledger.dueOnes() {
+		for _, key := range e.ledger.indebted() {
 			note(e.reload(ctx, key))
 		}
 		w.events()
@@ -361,34 +361,6 @@ func (in *intake) unresolvedOnes() (open []reloader.Workload) {
 		}
 	}
 	return open
-}
-
-// dirtyOnes are the sources that wait for being read, and the shelves for being
-// searched.
-func (l *ledger) dirtyOnes() (dirty []reloader.Source) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for on := range l.searchers {
-		dirty = append(dirty, reloader.Source{Kind: on.kind, Namespace: on.namespace})
-	}
-	for s, a := range l.sources {
-		if a.dirty {
-			dirty = append(dirty, s)
-		}
-	}
-	return dirty
-}
-
-// dueOnes are the workloads to which something is due.
-func (l *ledger) dueOnes() (due []reloader.Workload) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for w, d := range l.workloads {
-		if len(d.pending) > 0 {
-			due = append(due, w)
-		}
-	}
-	return due
 }
 
 // twinAnnotations are what the workloads of the twins ask for.
